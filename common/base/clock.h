@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// clock: the three clocks, each with its unit in its name. Deadlines use the
+// monotonic clock; validity of certificates and credentials the wall clock.
+#ifndef DEPUTY_COMMON_BASE_CLOCK_H_
+#define DEPUTY_COMMON_BASE_CLOCK_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+// clock_monotonic_ms / _us: since some fixed point, never set back.
+int64_t clock_monotonic_ms(void);
+int64_t clock_monotonic_us(void);
+
+// clock_wall_s: POSIX seconds. Threads: any.
+int64_t clock_wall_s(void);
+int64_t clock_wall_us(void);
+
+// clock_override_wall_s makes every wall clock of this process say `now_s`
+// (0 ends that). For tests only.
+void clock_override_wall_s(int64_t now_s);
+
+// clock_format_rfc3339 writes e.g. "2026-11-22T00:51:35Z". `out` holds 32.
+#define CLOCK_RFC3339_LEN 32
+char *clock_format_rfc3339(char out[CLOCK_RFC3339_LEN], int64_t wall_s);
+
+#endif  // DEPUTY_COMMON_BASE_CLOCK_H_

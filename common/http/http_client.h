@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// http_client: HTTP requests out, by libcurl's multi interface on the loop:
+// issuer, and later OCSP, CRL, ACME, etcd. Never blocks; names are resolved by
+// libcurl's own threads. Answers are whole and bounded.
+#ifndef DEPUTY_COMMON_HTTP_HTTP_CLIENT_H_
+#define DEPUTY_COMMON_HTTP_HTTP_CLIENT_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/bytes.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "common/net/loop.h"
+
+struct http_client;
+
+struct http_identity {  // mutual TLS, PEM files; all borrowed for the call
+  const char *ca_path;    // trust anchors; NULL: the system's
+  const char *cert_path;  // NULL: none
+  const char *key_path;
+};
+
+struct http_answer {
+  enum status st;       // OK: an HTTP answer came, whatever its code
+  int code;             // HTTP status
+  struct bytes body;    // borrowed for the callback
+  const char *message;  // why not, for a person; "" if OK
+};
+
+struct http_call {
+  const char *url;               // https:// only, unless allow_http
+  bool allow_http;
+  const char *method;            // "GET", "POST"
+  const char *content_type;      // NULL: application/json
+  struct bytes body;             // copied
+  int64_t limit_ms;              // whole call
+  size_t max_answer_len;         // bytes; more: STATUS_LIMIT
+  const struct http_identity *identity;  // NULL: no client certificate, system trust
+};
+
+enum status http_client_new(struct http_client **out, struct loop *loop);
+void http_client_free(struct http_client *client);  // open calls end without a callback
+
+// http_client_start starts a call; `fn` is called once, later. The id cancels it.
+enum status http_client_start(uint64_t *out_id, struct http_client *client,
+                              const struct http_call *call,
+                              void (*fn)(void *arg, const struct http_answer *answer), void *arg);
+void http_client_cancel(struct http_client *client, uint64_t id);
+
+// http_client_check_library refuses a libcurl that is not the GnuTLS flavour.
+enum status http_client_check_library(struct errmsg *err);
+
+#endif  // DEPUTY_COMMON_HTTP_HTTP_CLIENT_H_

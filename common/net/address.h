@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// address: where to listen or connect, as people write it: "127.0.0.1:443",
+// "[::1]:443", "*:443", "name.example:443", "unix:/run/x.sock".
+#ifndef DEPUTY_COMMON_NET_ADDRESS_H_
+#define DEPUTY_COMMON_NET_ADDRESS_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+
+struct address {
+  struct sockaddr_storage storage;
+  socklen_t len;
+};
+
+#define ADDRESS_TEXT_LEN 128
+
+// address_parse reads an address that needs no DNS. STATUS_FORMAT, with a
+// sentence that shows the forms. Port 0 lets the kernel choose.
+enum status address_parse(struct address *out, const char *text, struct errmsg *err);
+
+// address_split_host cuts "host:port" into its parts (host of at most 255
+// bytes; brackets removed). STATUS_FORMAT.
+enum status address_split_host(char out_host[256], uint16_t *out_port, const char *text,
+                               struct errmsg *err);
+
+// address_format writes the numeric form that address_parse reads back.
+char *address_format(char out[ADDRESS_TEXT_LEN], const struct address *address);
+
+// address_listen opens a non-blocking, close-on-exec listening socket;
+// `share_port` sets SO_REUSEPORT, so that each worker has a queue of its own. A
+// UNIX socket is made with `mode` and replaces a dead one of the same path.
+// STATUS_SYSTEM with the address and reason in err. The caller closes it.
+enum status address_listen(int *out_fd, const struct address *address, bool share_port,
+                           unsigned mode, struct errmsg *err);
+
+// address_connect starts a non-blocking connect (TCP_NODELAY set); STATUS_AGAIN
+// is not returned: wait for writable, then address_connect_result.
+enum status address_connect(int *out_fd, const struct address *address);
+enum status address_connect_result(int fd);  // STATUS_SYSTEM sets errno
+
+// address_of_local / _peer read the socket's ends.
+enum status address_of_local(struct address *out, int fd);
+enum status address_of_peer(struct address *out, int fd);
+
+#endif  // DEPUTY_COMMON_NET_ADDRESS_H_

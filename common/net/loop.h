@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// loop: one thread's event loop, and the only place besides common/http that
+// includes event2/ headers. A callback notes what happened and returns soon;
+// nothing here or in a callback blocks. Unless said otherwise every call is for
+// the loop's own thread, or before it runs.
+#ifndef DEPUTY_COMMON_NET_LOOP_H_
+#define DEPUTY_COMMON_NET_LOOP_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/status.h"
+
+struct event_base;
+struct loop;
+
+// loop_new returns a new loop. STATUS_MEMORY, STATUS_SYSTEM.
+enum status loop_new(struct loop **out);
+void loop_free(struct loop *loop);
+
+// loop_run serves until loop_stop. loop_stop may come from any thread.
+void loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+// loop_post runs fn(arg) on the loop's thread, soon, in the order posted by
+// each thread. Threads: any. Never blocks beyond a short mutex; posts made
+// before loop_free are run or, if the loop has ended, dropped: `arg` must not
+// be the only owner of memory then.
+void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
+
+// loop_now_ms is the monotonic time at which this round of the loop began.
+int64_t loop_now_ms(const struct loop *loop);
+
+// loop_base lends libevent's object to the modules that need it (common/http).
+struct event_base *loop_base(struct loop *loop);
+
+// loop_on_signal calls fn(arg) on the loop for a POSIX signal, until loop_free.
+// One loop of the process takes signals.
+enum status loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg), void *arg);
+
+// --- timers ------------------------------------------------------------------
+// All-zero is not armed. Embedded in the owner; cancel before freeing it.
+struct timer {
+  struct loop *loop;
+  void *event;
+  void (*fn)(void *arg);
+  void *arg;
+};
+enum status timer_init(struct timer *t, struct loop *loop, void (*fn)(void *arg), void *arg);
+void timer_arm_ms(struct timer *t, int64_t after_ms);  // replaces an earlier time
+void timer_cancel(struct timer *t);
+void timer_cleanup(struct timer *t);
+
+// --- descriptors ---------------------------------------------------------------
+// Edge-triggered, both directions registered once: one epoll_ctl in the life of
+// a descriptor. The callback gets what became ready; the owner remembers it
+// until a call says EAGAIN. IO_HANGUP comes with both.
+enum { IO_READABLE = 1, IO_WRITABLE = 2 };
+
+struct io {
+  struct loop *loop;
+  void *event;
+  int fd;
+  void (*fn)(void *arg, unsigned ready);
+  void *arg;
+};
+// io_init watches `fd` (borrowed, non-blocking). STATUS_MEMORY, STATUS_SYSTEM.
+enum status io_init(struct io *io, struct loop *loop, int fd, void (*fn)(void *arg, unsigned ready),
+                    void *arg);
+void io_cleanup(struct io *io);  // stop watching; does not close
+
+#endif  // DEPUTY_COMMON_NET_LOOP_H_
