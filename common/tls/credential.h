@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// credential: what a server shows in a handshake: a chain whose key is remote,
+// and, when there is one that suits the client, a delegated credential whose key
+// is here. Everything that differs between the two generations of BoringSSL
+// (BORINGSSL_API_VERSION below 32: SSL_set1_delegated_credential; from 32 on:
+// SSL_CREDENTIAL) is behind this header.
+//
+// Prepared once, immutable, counted, shared by all threads; installed in the
+// certificate callback of a connection (SSL_CTX_set_cert_cb), where the client's
+// lists are known.
+#ifndef DEPUTY_COMMON_TLS_CREDENTIAL_H_
+#define DEPUTY_COMMON_TLS_CREDENTIAL_H_
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/bytes.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+
+// A chain with its staple (and later its compressed form).
+struct tls_chain;
+
+// tls_chain_new keeps references to `certs` (leaf first) and a copy of the
+// staple (may be empty). `method` signs with the certificate's key (static).
+// A local key in `key` instead of a method is for benchmarks and tests.
+enum status tls_chain_new(struct tls_chain **out, CRYPTO_BUFFER *const *certs, size_t num_certs,
+                          struct bytes staple, const SSL_PRIVATE_KEY_METHOD *method, EVP_PKEY *key);
+struct tls_chain *tls_chain_ref(struct tls_chain *chain);
+void tls_chain_unref(struct tls_chain *chain);  // NULL allowed
+
+// A delegated credential for one chain, with its private key.
+struct tls_dc;
+
+// tls_dc_new prepares a DC that dc_check has passed. `expiry_s` is its end.
+// Keeps references to the chain and the key. STATUS_FORMAT, STATUS_MEMORY.
+enum status tls_dc_new(struct tls_dc **out, struct tls_chain *chain, struct bytes dc, EVP_PKEY *key,
+                       int64_t expiry_s);
+void tls_dc_ref(struct tls_dc *dc);
+void tls_dc_unref(struct tls_dc *dc);  // NULL allowed; the key is wiped with the last
+int64_t tls_dc_expiry_s(const struct tls_dc *dc);
+
+// Why a DC was not offered to a client (delegated-credentials, guard).
+enum tls_guard {
+  TLS_GUARD_PASS,
+  TLS_GUARD_NO_DC,           // none in memory for this leaf
+  TLS_GUARD_OLD_VERSION,     // below TLS 1.3
+  TLS_GUARD_NOT_OFFERED,     // no extension 34
+  TLS_GUARD_EXPIRED,         // within the margin of its end
+  TLS_GUARD_SCHEME,          // its scheme is not in the client's DC list or signature_algorithms
+  TLS_GUARD_ALGORITHM,       // delegation algorithm not in signature_algorithms
+  TLS_GUARD_NSS_RULE,        // algorithm neither equals the scheme nor is in the DC list
+  TLS_GUARD_NUM,
+};
+const char *tls_guard_name(enum tls_guard guard);
+
+// tls_dc_guard decides whether this client may be given this DC (NULL: NO_DC).
+// In the certificate callback only. No allocation.
+enum tls_guard tls_dc_guard(const SSL *ssl, const struct tls_dc *dc, int64_t now_s,
+                            int64_t margin_s);
+
+// tls_client_takes_kind: can this client verify a handshake signature by a key of
+// this kind (signature_algorithms; for TLS 1.2 also the cipher suites it offers)?
+// In the certificate callback.
+bool tls_client_takes_kind(const SSL *ssl, int key_kind);
+
+// tls_install puts the chain, and the DC if not NULL, on the connection. In the
+// certificate callback; what was there is replaced. STATUS_CRYPTO.
+enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc);
+
+// tls_dc_was_used: after the handshake, was it authenticated by the DC that was
+// installed? False for resumed ones. `dc_installed` is what the caller knows.
+bool tls_dc_was_used(const SSL *ssl, bool dc_installed);
+
+#endif  // DEPUTY_COMMON_TLS_CREDENTIAL_H_

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// tickets: session tickets sealed by keys that rotate, with our own facts inside
+// the seal: when resumption must end (the DC's end bounds it) and which chain
+// authenticated the session. A ticket past its end, of an unknown key, or of a
+// chain that was taken out of service is ignored: a full handshake follows.
+// RFC 8446 section 4.6.1; RFC 9345 leaves this to the server.
+#ifndef DEPUTY_COMMON_TLS_TICKETS_H_
+#define DEPUTY_COMMON_TLS_TICKETS_H_
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/status.h"
+
+#define TICKET_KEY_LEN 48u   // name (16) and AES-256-GCM key (32)
+#define TICKET_NUM_KEYS 3u   // current first, then earlier ones that still open
+
+// Facts that go into and come out of a ticket.
+struct ticket_facts {
+  int64_t ends_s;          // resumption stops here (wall clock)
+  uint8_t leaf_sha256[32];
+};
+
+struct tickets;
+
+// What the server supplies. Both run on the connection's thread in the handshake.
+struct ticket_hooks {
+  // on_seal fills the facts of the session that is being ticketed.
+  void (*on_seal)(SSL *ssl, struct ticket_facts *out);
+  // on_open decides on a ticket that opened and has not ended.
+  bool (*may_resume)(SSL *ssl, const struct ticket_facts *facts);
+};
+
+// tickets_new makes a set with one fresh random key.
+enum status tickets_new(struct tickets **out, const struct ticket_hooks *hooks);
+void tickets_free(struct tickets *tickets);
+
+// tickets_rotate makes a new current key and keeps TICKET_NUM_KEYS - 1 earlier
+// ones. One thread rotates; handshakes of any thread go on meanwhile without a
+// lock. Memory of dropped keys is wiped and reused only after the next rotation.
+enum status tickets_rotate(struct tickets *tickets);
+
+// tickets_attach makes `ctx` seal and open with this set; `lifetime_s` bounds the
+// lifetime that clients are told and the session's own.
+enum status tickets_attach(SSL_CTX *ctx, struct tickets *tickets, uint32_t lifetime_s);
+
+#endif  // DEPUTY_COMMON_TLS_TICKETS_H_
