@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// certstore: names and their ordered chains, and which of them answers a
+// handshake. A snapshot is immutable and shared by all workers; a reload makes a
+// new one. (The states behind it are not part of the snapshot: state.h.) Later
+// stores (LMDB, a fleet) stand behind the same calls.
+#ifndef DEPUTY_CERTSTORE_CERTSTORE_H_
+#define DEPUTY_CERTSTORE_CERTSTORE_H_
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "certstore/chain.h"
+#include "certstore/state.h"
+#include "common/base/bytes.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+
+#define CERTSTORE_MAX_LEVELS 8u      // primary, backup, more
+#define CERTSTORE_MAX_PER_LEVEL 2u   // one ECDSA, one RSA
+#define CERTSTORE_NAME_MAX_LEN 253u
+
+// A level: what stands in for the one before it. Its label is the first chain's.
+struct cert_level {
+  struct chain *chains[CERTSTORE_MAX_PER_LEVEL];  // ECDSA/EdDSA before RSA
+  size_t num_chains;
+};
+
+struct cert_name {
+  char *name;  // lower case; "*.x" for a wildcard
+  struct cert_level levels[CERTSTORE_MAX_LEVELS];
+  size_t num_levels;
+  const struct state *state;
+  void *policy;  // the proxy's own settings for the name; borrowed
+};
+
+struct certstore;
+
+// --- building (control thread) -----------------------------------------------
+enum status certstore_new(struct certstore **out, struct states *states);
+// certstore_add_chain loads a chain, or returns the one that was loaded from the
+// same path with the same content; the store owns it.
+enum status certstore_add_chain(struct chain **out, struct certstore *store, const char *label,
+                                const char *path, const SSL_PRIVATE_KEY_METHOD *method,
+                                struct errmsg *err);
+// certstore_add_name makes a name with no levels yet. STATUS_EXISTS,
+// STATUS_FORMAT (not a host name).
+enum status certstore_add_name(struct cert_name **out, struct certstore *store, const char *name,
+                               void *policy, struct errmsg *err);
+// certstore_add_level appends a chain: to the last level when it has the same
+// label and another kind of key, else as a new level. Refuses a leaf that does
+// not cover the name (STATUS_CONFIG), a second chain of one kind in a level, and
+// a backup with the same key as a level before it; writes a sentence into
+// `warning` for what is allowed but unwise (same CA as a level before it).
+enum status certstore_add_level(struct certstore *store, struct cert_name *name,
+                                struct chain *chain, struct errmsg *warning, struct errmsg *err);
+// certstore_set_default names who answers when no SNI or an unknown one comes;
+// none: the handshake ends with unrecognized_name.
+enum status certstore_set_default(struct certstore *store, const char *name, struct errmsg *err);
+// certstore_free frees names and chains. No worker may still read it.
+void certstore_free(struct certstore *store);
+
+// --- looking (any thread, lock-free) ---------------------------------------------
+// certstore_find: exact, then one-label wildcard, then the default. `host` need
+// not be lower case. NULL: none. RFC 6066, section 3.
+const struct cert_name *certstore_find(const struct certstore *store, struct bytes host);
+
+const struct cert_name *const *certstore_names(const struct certstore *store, size_t *out_num);
+struct chain *const *certstore_chains(const struct certstore *store, size_t *out_num);
+const struct chain *certstore_find_leaf(const struct certstore *store, const uint8_t sha256[32]);
+const struct state *certstore_fleet(const struct certstore *store);
+
+// What answers a handshake.
+struct choice {
+  struct chain *chain;
+  unsigned level;         // index
+  bool is_last_resort;    // nothing was usable; this one is at least unexpired
+  bool may_use_dc;        // neither name nor fleet has DCs off
+};
+
+// certstore_choose applies the fixed rule: the operator's preferred level for the
+// name goes first if usable, else the first usable level, else the last chain
+// that is at least unexpired. `takes` says whether the client can verify a key of
+// this kind. STATUS_NOT_FOUND: no chain can answer (all expired, or no kind fits).
+enum status certstore_choose(struct choice *out, const struct certstore *store,
+                             const struct cert_name *name, int64_t now_s,
+                             bool (*takes)(void *arg, enum key_kind kind), void *arg);
+
+// --- drill (control thread): what would happen, without doing it -------------------
+struct drill_report {
+  size_t num_names;          // in the store
+  size_t num_moved;          // names whose answer would change
+  size_t num_without_backup; // names that would be left with nothing usable
+  size_t num_without_dc;     // moved names whose backup has no DC in memory
+  int64_t oldest_staple_ends_s;  // among the backups that would serve; 0: no staples
+  int64_t oldest_dc_ends_s;      // 0: none
+  // Names without a backup; borrowed from the store; new array (free).
+  const struct cert_name **without_backup;
+  const struct cert_name **moved;
+};
+enum status certstore_drill(struct drill_report *out, const struct certstore *store,
+                            enum state_level level, const char *subject, int64_t now_s);
+void drill_report_cleanup(struct drill_report *report);
+
+// certstore_match finds the full subject for what an operator typed: a name; a
+// key or CA by unique hex prefix (8 digits at least) or a CA by its issuer name.
+// STATUS_NOT_FOUND, STATUS_FORMAT (ambiguous), with the sentence.
+enum status certstore_match(char out_subject[STATE_SUBJECT_MAX_LEN], const struct certstore *store,
+                            enum state_level level, const char *typed, struct errmsg *err);
+
+#endif  // DEPUTY_CERTSTORE_CERTSTORE_H_

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// chain: one certificate chain, ready to be shown: facts, prepared TLS object,
+// staple, the states of its key and CA, and the delegated credential of the
+// moment. Immutable but for the two slots that say so. Made by the control
+// thread; read by workers.
+#ifndef DEPUTY_CERTSTORE_CHAIN_H_
+#define DEPUTY_CERTSTORE_CHAIN_H_
+
+#include <openssl/base.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "certstore/state.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "common/tls/cert.h"
+#include "common/tls/credential.h"
+
+struct chain {
+  char *label;                 // as configured: "primary", "backup", ...
+  char *path;                  // where it was read
+  struct cert_info info;
+  CRYPTO_BUFFER *certs[CERT_MAX_IN_CHAIN];
+  size_t num_certs;
+  bool has_staple;
+  int64_t staple_ends_s;       // nextUpdate; 0: none
+  struct tls_chain *tls;
+  const struct state *key_state;
+  const struct state *ca_state;
+  // The DC of the moment, or NULL. The control thread swaps it and gives up the
+  // old one only when every worker has passed through its loop since
+  // (proxy/grace.h); a worker that loads it uses it within one callback, or takes
+  // a reference.
+  _Atomic(struct tls_dc *) dc;
+};
+
+// chain_load reads the PEM chain at `path` (leaf first) and the OCSP response at
+// path + ".ocsp" if there is one (checked: for this leaf, good, not ended).
+// `method` signs with the certificate's key.
+// STATUS_SYSTEM, STATUS_FORMAT, STATUS_REFUSED (a private key is in the file).
+enum status chain_load(struct chain **out, const char *label, const char *path,
+                       struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
+                       CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
+void chain_free(struct chain *chain);
+
+// Why a chain is not usable now (design, "Which signature answers a handshake").
+enum chain_fault {
+  CHAIN_USABLE,
+  CHAIN_EXPIRED,
+  CHAIN_NOT_YET_VALID,
+  CHAIN_KEY_OUT,       // its key is out of service
+  CHAIN_CA_OUT,        // its CA is out of service
+  CHAIN_NO_STAPLE,     // must-staple and no good staple
+  CHAIN_NUM_FAULTS,
+};
+const char *chain_fault_name(enum chain_fault fault);
+
+// chain_judge decides; a key in service by word of its own outranks its CA's
+// state. No lock, no allocation.
+enum chain_fault chain_judge(const struct chain *chain, int64_t now_s);
+
+#endif  // DEPUTY_CERTSTORE_CHAIN_H_
