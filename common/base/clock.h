@@ -23,4 +23,8 @@ void clock_override_wall_s(int64_t now_s);
 #define CLOCK_RFC3339_LEN 32
 char *clock_format_rfc3339(char out[CLOCK_RFC3339_LEN], int64_t wall_s);
 
+// clock_format_rfc3339_us writes the same with a fraction of `num_digits` (1 to
+// 6) digits, cut, not rounded: "2026-11-22T00:51:35.123456Z".
+char *clock_format_rfc3339_us(char out[CLOCK_RFC3339_LEN], int64_t wall_us, int num_digits);
+
 #endif  // DEPUTY_COMMON_BASE_CLOCK_H_

@@ -23,6 +23,8 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
 enum status log_init(const char *path, enum log_level level, struct errmsg *err);
 void log_close(void);
 void log_reopen(void);
+// log_num_lost counts the lines that could not be kept, for metrics.
+uint64_t log_num_lost(void);
 void log_set_level(enum log_level level);
 enum status log_level_from_name(enum log_level *out, const char *name);
 

@@ -22,7 +22,8 @@ struct sink;
 // standard error for "stderr". STATUS_SYSTEM with the reason in err.
 enum status sink_open(struct sink **out, const char *path, size_t ring_len, struct errmsg *err);
 
-// sink_write queues one line; the newline is added. Never blocks:
+// sink_write queues one line; the newline is added. Never blocks; a line is in
+// the kernel a few milliseconds later. Threads: any.
 //   STATUS_LIMIT        the line is too long
 //   STATUS_UNAVAILABLE  the ring is full, or the file cannot be written and
 //                       the sink is failing; the line is lost and counted

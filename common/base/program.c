@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/base/program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "version.h"
+
+// --- the command line --------------------------------------------------------
+
+static void print_help(const struct program *program) {
+  (void)printf(
+      "%s: %s\n"
+      "\n"
+      "usage: %s [options]\n"
+      "\n"
+      "  -c, --config FILE    configuration (default %s)\n"
+      "      --check-config   read the configuration and what it names, then exit:\n"
+      "                       0 when it is good, 2 with the reason when it is not\n"
+      "      --log-level L    error, warn, info or debug (default info)\n"
+      "      --config-reference\n"
+      "                       print every option with type, range, default and effect\n"
+      "  -h, --help           print this\n"
+      "  -V, --version        print the version\n"
+      "\n"
+      "The manual page %s(8) has the rest.\n",
+      program->name, program->summary, program->name, program->default_config, program->name);
+}
+
+enum flag { FLAG_CONFIG, FLAG_LOG_LEVEL, FLAG_CHECK, FLAG_REFERENCE, FLAG_HELP, FLAG_VERSION };
+
+static const struct flag_row {
+  const char *name;
+  const char *short_name;
+  enum flag flag;
+  bool has_value;
+} flags[] = {
+    {"--config", "-c", FLAG_CONFIG, true},
+    {"--log-level", NULL, FLAG_LOG_LEVEL, true},
+    {"--check-config", NULL, FLAG_CHECK, false},
+    {"--config-reference", NULL, FLAG_REFERENCE, false},
+    {"--help", "-h", FLAG_HELP, false},
+    {"--version", "-V", FLAG_VERSION, false},
+};
+
+// Finds the row of "--name", "--name=value" or "-n". *out_value points into the
+// argument after "=", or is NULL.
+static const struct flag_row *find_flag(const char *arg, const char **out_value) {
+  const char *equals = strchr(arg, '=');
+  size_t len = equals == NULL ? strlen(arg) : (size_t)(equals - arg);
+  *out_value = equals == NULL ? NULL : equals + 1;
+  for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+    const struct flag_row *row = &flags[i];
+    if ((strlen(row->name) == len && strncmp(arg, row->name, len) == 0) ||
+        (row->short_name != NULL && strcmp(arg, row->short_name) == 0)) {
+      return row;
+    }
+  }
+  return NULL;
+}
+
+static enum status apply_flag(struct program_args *out, const struct program *program,
+                              enum flag flag, const char *value, struct errmsg *err) {
+  switch (flag) {
+    case FLAG_CONFIG:
+      out->config_path = value;
+      break;
+    case FLAG_LOG_LEVEL:
+      if (log_level_from_name(&out->log_level, value) != STATUS_OK) {
+        return errmsg_set(err, STATUS_CONFIG,
+                          "--log-level is \"%s\"; it may be error, warn, info or debug", value);
+      }
+      break;
+    case FLAG_CHECK:
+      out->is_check_only = true;
+      break;
+    case FLAG_REFERENCE:
+      config_print_reference(stdout, program->options);
+      out->is_done = true;
+      break;
+    case FLAG_HELP:
+      print_help(program);
+      out->is_done = true;
+      break;
+    case FLAG_VERSION:
+      (void)printf("%s %s\n", program->name, DEPUTY_VERSION);
+      out->is_done = true;
+      break;
+  }
+  return STATUS_OK;
+}
+
+enum status program_parse_args(struct program_args *out, const struct program *program, int argc,
+                               char **argv, struct errmsg *err) {
+  *out = (struct program_args){.config_path = program->default_config,
+                               .log_level = LOG_LEVEL_INFO};
+  for (int i = 1; i < argc && !out->is_done; i++) {
+    const char *value = NULL;
+    const struct flag_row *row = find_flag(argv[i], &value);
+    enum status st = STATUS_OK;
+    if (row == NULL) {
+      return errmsg_set(err, STATUS_CONFIG, "unknown option \"%s\"; see %s --help", argv[i],
+                        program->name);
+    }
+    if (!row->has_value && value != NULL) {
+      return errmsg_set(err, STATUS_CONFIG, "%s takes no value; see %s --help", row->name,
+                        program->name);
+    }
+    if (row->has_value && value == NULL) {
+      i += 1;
+      value = i < argc ? argv[i] : NULL;
+    }
+    if (row->has_value && (value == NULL || value[0] == '\0')) {
+      return errmsg_set(err, STATUS_CONFIG, "%s needs a value; see %s --help", row->name,
+                        program->name);
+    }
+    st = apply_flag(out, program, row->flag, value, err);
+    if (st != STATUS_OK) {
+      return st;
+    }
+  }
+  return STATUS_OK;
+}
+
+int program_fail(const struct program *program, enum status st, const struct errmsg *err) {
+  const char *text = err != NULL && err->text[0] != '\0' ? err->text : status_name(st);
+  (void)fflush(stdout);
+  (void)fprintf(stderr, "%s: %s\n", program->name, text);
+  return st == STATUS_CONFIG ? 2 : 1;
+}
+
+// --- the process -------------------------------------------------------------
+
+// Without this a file opened later could become descriptor 2, and a line meant
+// for a person would be written into it.
+static enum status open_standard_descriptors(struct errmsg *err) {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDWR);
+    if (fd < 0) {
+      return errmsg_set(err, STATUS_SYSTEM, "/dev/null cannot be opened: %s", strerror(errno));
+    }
+  } while (fd <= STDERR_FILENO);
+  (void)close(fd);
+  return STATUS_OK;
+}
+
+enum status program_harden(struct errmsg *err) {
+  struct sigaction ignore = {.sa_handler = SIG_IGN};
+  const struct rlimit none = {0};
+  enum status st = open_standard_descriptors(err);
+
+  if (st != STATUS_OK) {
+    return st;
+  }
+  if (setrlimit(RLIMIT_CORE, &none) != 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "core dumps cannot be switched off: %s",
+                      strerror(errno));
+  }
+  // Also keeps other processes of the same user from attaching.
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "the process cannot be made undumpable: %s",
+                      strerror(errno));
+  }
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "new privileges cannot be given up: %s",
+                      strerror(errno));
+  }
+  (void)umask(077);
+  if (sigaction(SIGPIPE, &ignore, NULL) != 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "SIGPIPE cannot be ignored: %s", strerror(errno));
+  }
+  return STATUS_OK;
+}
+
+int64_t program_raise_nofile(void) {
+  struct rlimit limit = {0};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return 1024;  // what every system allows
+  }
+  if (limit.rlim_cur < limit.rlim_max) {
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      return (int64_t)before;
+    }
+  }
+  return limit.rlim_cur > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
+}
