@@ -76,21 +76,21 @@ enum frame_opcode {
 // foreign client takes them for "some error", as it must.
 enum frame_error {
   FRAME_ERROR_NONE = 0x00,
-  FRAME_ERROR_CRYPTOGRAPHY = 0x01,     // signing failed, digest of the wrong length
+  FRAME_ERROR_CRYPTOGRAPHY = 0x01,  // signing failed, digest of the wrong length
   FRAME_ERROR_KEY_NOT_FOUND = 0x02,
   FRAME_ERROR_READ = 0x03,
-  FRAME_ERROR_VERSION = 0x04,          // major version is not 1
+  FRAME_ERROR_VERSION = 0x04,  // major version is not 1
   FRAME_ERROR_BAD_OPCODE = 0x05,
   FRAME_ERROR_UNEXPECTED_OPCODE = 0x06,  // a response's opcode in a request
-  FRAME_ERROR_FORMAT = 0x07,           // the packet is malformed
-  FRAME_ERROR_INTERNAL = 0x08,         // no SKI, or a fault of ours
+  FRAME_ERROR_FORMAT = 0x07,             // the packet is malformed
+  FRAME_ERROR_INTERNAL = 0x08,           // no SKI, or a fault of ours
   FRAME_ERROR_CERT_NOT_FOUND = 0x09,
   FRAME_ERROR_EXPIRED = 0x0A,
   FRAME_ERROR_REMOTE_CONFIG = 0x0B,
-  FRAME_ERROR_NOT_AUTHORISED = 0x40,   // this client, this key, this purpose: no
-  FRAME_ERROR_BAD_MESSAGE = 0x41,      // the message is none that we sign, or not of this key
-  FRAME_ERROR_RATE = 0x42,             // over the client's rate; later
-  FRAME_ERROR_BUSY = 0x43,             // over our own limits or draining; another server
+  FRAME_ERROR_NOT_AUTHORISED = 0x40,  // this client, this key, this purpose: no
+  FRAME_ERROR_BAD_MESSAGE = 0x41,     // the message is none that we sign, or not of this key
+  FRAME_ERROR_RATE = 0x42,            // over the client's rate; later
+  FRAME_ERROR_BUSY = 0x43,            // over our own limits or draining; another server
 };
 
 // frame_error_name: a word for logs and metrics, "not_authorised".
