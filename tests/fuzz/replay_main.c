@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // replay_main: the main of a fuzz target in builds without libFuzzer. It gives
-// each file below the directories (or of the names) in its arguments to
-// LLVMFuzzerTestOneInput, in the order of their names. No input at all is a
+// each file that its arguments name, or that lies in a folder they name, to
+// LLVMFuzzerTestOneInput, in the order of the names. No input at all is a
 // failure: a test that replays nothing proves nothing.
 
 #include <dirent.h>
@@ -18,22 +18,29 @@ __attribute__((weak)) int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static size_t num_replayed = 0;
 
-static void fail(const char *path, const char *what) {
+_Noreturn static void fail(const char *path, const char *what) {
   fprintf(stderr, "replay: %s: %s\n", path, what);
   exit(1);
 }
 
-static void replay_file(const char *path, size_t data_len) {
-  // Exactly as long as the input, so that ASan sees a read one byte past it;
-  // an empty input gets a pointer that may not be read at all.
-  uint8_t *data = malloc(data_len);
+static void replay_file(const char *path) {
+  struct stat about = {0};
+  size_t data_len = 0;
+  uint8_t *data = NULL;
   FILE *file = fopen(path, "rb");
 
-  if (file == NULL || (data == NULL && data_len > 0)) {
+  if (file == NULL || fstat(fileno(file), &about) != 0) {
     fail(path, strerror(errno));
   }
+  // Exactly as long as the input, so that ASan sees a read one byte past it;
+  // of an empty input not even the first byte may be read.
+  data_len = (size_t)about.st_size;
+  data = malloc(data_len);
+  if (data == NULL) {
+    fail(path, "out of memory");
+  }
   if (fread(data, 1, data_len, file) != data_len) {
-    fail(path, "short read");
+    fail(path, "cannot be read");
   }
   fclose(file);
   fprintf(stderr, "replay: %s (%zu bytes)\n", path, data_len);
@@ -44,19 +51,10 @@ static void replay_file(const char *path, size_t data_len) {
 
 static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
-static void replay(const char *path) {
-  struct stat st = {0};
+static void replay_folder(const char *path) {
   struct dirent **entries = NULL;
-  int num_entries = 0;
+  int num_entries = scandir(path, &entries, is_visible, alphasort);
 
-  if (stat(path, &st) != 0) {
-    fail(path, strerror(errno));
-  }
-  if (!S_ISDIR(st.st_mode)) {
-    replay_file(path, (size_t)st.st_size);
-    return;
-  }
-  num_entries = scandir(path, &entries, is_visible, alphasort);
   if (num_entries < 0) {
     fail(path, strerror(errno));
   }
@@ -66,7 +64,7 @@ static void replay(const char *path) {
     if (asprintf(&child, "%s/%s", path, entries[i]->d_name) < 0) {
       fail(path, "out of memory");
     }
-    replay(child);
+    replay_file(child);
     free(child);
     free(entries[i]);
   }
@@ -78,7 +76,16 @@ int main(int argc, char **argv) {
     LLVMFuzzerInitialize(&argc, &argv);
   }
   for (int i = 1; i < argc; i++) {
-    replay(argv[i]);
+    struct stat about = {0};
+
+    if (stat(argv[i], &about) != 0) {
+      fail(argv[i], strerror(errno));
+    }
+    if (S_ISDIR(about.st_mode)) {
+      replay_folder(argv[i]);
+    } else {
+      replay_file(argv[i]);
+    }
   }
   if (num_replayed == 0) {
     fail(argc > 1 ? argv[1] : "usage: fuzz_NAME CORPUS...", "no input to replay");
