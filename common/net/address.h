@@ -14,6 +14,7 @@
 struct address {
   struct sockaddr_storage storage;
   socklen_t len;
+  bool is_dual;  // "*": both families on one IPv6 socket
 };
 
 #define ADDRESS_TEXT_LEN 128
@@ -27,12 +28,21 @@ enum status address_parse(struct address *out, const char *text, struct errmsg *
 enum status address_split_host(char out_host[256], uint16_t *out_port, const char *text,
                                struct errmsg *err);
 
+// address_from_host makes an address of a numeric host (without brackets) and a
+// port. STATUS_FORMAT when it is a name.
+enum status address_from_host(struct address *out, const char *host, uint16_t port);
+
+// address_port is 0 for a UNIX socket, where address_set_port does nothing.
+uint16_t address_port(const struct address *address);
+void address_set_port(struct address *address, uint16_t port);
+
 // address_format writes the numeric form that address_parse reads back.
 char *address_format(char out[ADDRESS_TEXT_LEN], const struct address *address);
 
 // address_listen opens a non-blocking, close-on-exec listening socket;
 // `share_port` sets SO_REUSEPORT, so that each worker has a queue of its own. A
 // UNIX socket is made with `mode` and replaces a dead one of the same path.
+// "[::]:443" is IPv6 alone; "*:443" is both families, where there are both.
 // STATUS_SYSTEM with the address and reason in err. The caller closes it.
 enum status address_listen(int *out_fd, const struct address *address, bool share_port,
                            unsigned mode, struct errmsg *err);

@@ -28,7 +28,8 @@ void loop_stop(struct loop *loop);
 // be the only owner of memory then.
 void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 
-// loop_now_ms is the monotonic time at which this round of the loop began.
+// loop_now_ms is the monotonic time of this round of the loop: the clock is read
+// when the round's first callback asks.
 int64_t loop_now_ms(const struct loop *loop);
 
 // loop_base lends libevent's object to the modules that need it (common/http).
@@ -39,16 +40,22 @@ struct event_base *loop_base(struct loop *loop);
 enum status loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg), void *arg);
 
 // --- timers ------------------------------------------------------------------
-// All-zero is not armed. Embedded in the owner; cancel before freeing it.
+// All-zero is not armed. Embedded in the owner, who cleans it up before himself
+// and before the loop.
 struct timer {
   struct loop *loop;
   void *event;
   void (*fn)(void *arg);
   void *arg;
+  int64_t due_ms;
 };
+// timer_init makes a timer that is not armed. STATUS_MEMORY.
 enum status timer_init(struct timer *t, struct loop *loop, void (*fn)(void *arg), void *arg);
-void timer_arm_ms(struct timer *t, int64_t after_ms);  // replaces an earlier time
+// timer_arm_ms calls fn(arg) once, never before `after_ms` have passed; it
+// replaces an earlier time.
+void timer_arm_ms(struct timer *t, int64_t after_ms);
 void timer_cancel(struct timer *t);
+bool timer_is_armed(const struct timer *t);
 void timer_cleanup(struct timer *t);
 
 // --- descriptors ---------------------------------------------------------------
@@ -67,6 +74,15 @@ struct io {
 // io_init watches `fd` (borrowed, non-blocking). STATUS_MEMORY, STATUS_SYSTEM.
 enum status io_init(struct io *io, struct loop *loop, int fd, void (*fn)(void *arg, unsigned ready),
                     void *arg);
+
+// io_init_listener is for listening sockets: readable only, level-triggered, so
+// that an accept which is put off (fairness, no descriptors left) is offered
+// again in the next round. While paused it costs nothing.
+enum status io_init_listener(struct io *io, struct loop *loop, int fd,
+                             void (*fn)(void *arg, unsigned ready), void *arg);
+void io_pause(struct io *io);
+enum status io_resume(struct io *io);  // STATUS_SYSTEM
+
 void io_cleanup(struct io *io);  // stop watching; does not close
 
 #endif  // DEPUTY_COMMON_NET_LOOP_H_

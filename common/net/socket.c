@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The half of address.h that opens sockets.
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/net/address.h"
+
+#define LISTEN_BACKLOG 4096  // the kernel's net.core.somaxconn bounds it
+
+static int new_socket(const struct address *address) {
+  return socket(address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+}
+
+static bool is_tcp(const struct address *address) {
+  return address->storage.ss_family != AF_UNIX;
+}
+
+// Closes without touching errno, which still has to be told.
+static void close_quietly(int fd) {
+  int reason = errno;
+  if (fd >= 0) {
+    (void)close(fd);
+  }
+  errno = reason;
+}
+
+// --- listening ---------------------------------------------------------------
+
+static bool set_tcp_options(int fd, const struct address *address, bool share_port) {
+  const int on = 1;
+  const int is_v6_only = address->is_dual ? 0 : 1;
+  // A restart must not wait for the connections of the last run to time out.
+  if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0) {
+    return false;
+  }
+  if (share_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0) {
+    return false;
+  }
+  // Said in both cases, for the system's default differs.
+  return address->storage.ss_family != AF_INET6 ||
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &is_v6_only, sizeof(is_v6_only)) == 0;
+}
+
+// Removes a socket file whose owner is gone. Any other file stays, and so does
+// a socket that somebody serves (or whose queue is full): bind then fails.
+static void remove_dead_socket(const struct address *address) {
+  const char *path = ((const struct sockaddr_un *)&address->storage)->sun_path;
+  struct stat info;
+  int probe = -1;
+  if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode)) {
+    return;
+  }
+  probe = new_socket(address);
+  if (probe < 0) {
+    return;
+  }
+  if (connect(probe, (const struct sockaddr *)&address->storage, address->len) != 0 &&
+      errno == ECONNREFUSED) {
+    (void)unlink(path);
+  }
+  (void)close(probe);
+}
+
+// The mode is set before listen: until then nobody can connect.
+static bool bind_unix(int fd, const struct address *address, unsigned mode) {
+  const char *path = ((const struct sockaddr_un *)&address->storage)->sun_path;
+  remove_dead_socket(address);
+  return bind(fd, (const struct sockaddr *)&address->storage, address->len) == 0 &&
+         chmod(path, mode) == 0;
+}
+
+static bool bind_tcp(int fd, const struct address *address, bool share_port) {
+  return set_tcp_options(fd, address, share_port) &&
+         bind(fd, (const struct sockaddr *)&address->storage, address->len) == 0;
+}
+
+enum status address_listen(int *out_fd, const struct address *address, bool share_port,
+                           unsigned mode, struct errmsg *err) {
+  char text[ADDRESS_TEXT_LEN];
+  int reason = 0;
+  int fd = new_socket(address);
+
+  *out_fd = -1;
+  if (fd >= 0 &&
+      (is_tcp(address) ? bind_tcp(fd, address, share_port) : bind_unix(fd, address, mode)) &&
+      listen(fd, LISTEN_BACKLOG) == 0) {
+    *out_fd = fd;
+    return STATUS_OK;
+  }
+  reason = errno;
+  close_quietly(fd);
+  (void)errmsg_set(err, STATUS_SYSTEM, "cannot listen on %s: %s", address_format(text, address),
+                   strerror(reason));
+  errno = reason;
+  return STATUS_SYSTEM;
+}
+
+// --- connecting --------------------------------------------------------------
+
+enum status address_connect(int *out_fd, const struct address *address) {
+  const int on = 1;
+  int fd = new_socket(address);
+
+  *out_fd = -1;
+  if (fd < 0) {
+    return STATUS_SYSTEM;
+  }
+  if (is_tcp(address) && setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0) {
+    close_quietly(fd);
+    return STATUS_SYSTEM;
+  }
+  // EAGAIN is a UNIX socket's full queue: no event would tell when to go on.
+  if (connect(fd, (const struct sockaddr *)&address->storage, address->len) != 0 &&
+      errno != EINPROGRESS && errno != EINTR) {
+    close_quietly(fd);
+    return STATUS_SYSTEM;
+  }
+  *out_fd = fd;
+  return STATUS_OK;
+}
+
+enum status address_connect_result(int fd) {
+  int reason = 0;
+  socklen_t len = sizeof(reason);
+  if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &reason, &len) != 0) {
+    return STATUS_SYSTEM;
+  }
+  errno = reason;
+  return reason == 0 ? STATUS_OK : STATUS_SYSTEM;
+}
+
+// --- ends --------------------------------------------------------------------
+
+enum status address_of_local(struct address *out, int fd) {
+  *out = (struct address){.len = sizeof(out->storage)};
+  return getsockname(fd, (struct sockaddr *)&out->storage, &out->len) == 0 ? STATUS_OK
+                                                                           : STATUS_SYSTEM;
+}
+
+enum status address_of_peer(struct address *out, int fd) {
+  *out = (struct address){.len = sizeof(out->storage)};
+  return getpeername(fd, (struct sockaddr *)&out->storage, &out->len) == 0 ? STATUS_OK
+                                                                           : STATUS_SYSTEM;
+}
