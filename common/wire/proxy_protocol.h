@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // proxy_protocol: the PROXY protocol version 2 header that tells an origin who
 // the client is and how its TLS was made (haproxy's proxy-protocol.txt, section
-// 2.2, with the TLVs of 2.2.1 to 2.2.6).
+// 2.2, with the TLVs of 2.2.1 to 2.2.6). Bytes in, struct out, and back; no
+// I/O, no allocation.
 #ifndef DEPUTY_COMMON_WIRE_PROXY_PROTOCOL_H_
 #define DEPUTY_COMMON_WIRE_PROXY_PROTOCOL_H_
 
@@ -12,30 +13,43 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 
-#define PROXY_V2_MAX_LEN 1024u  // what we write
+#define PROXY_V2_MAX_LEN 1024u          // what we write
+#define PROXY_V2_MAX_TLV_LEN 255u       // of each value that we write: ALPN and names fit
+#define PROXY_V2_MAX_DECODE_LEN 16384u  // what we read
 
 struct proxy_header {
+  // Each points into a struct sockaddr_storage that was zero before the kernel
+  // filled it.
   const struct sockaddr *source;       // the client; AF_INET, AF_INET6 or AF_UNIX
   const struct sockaddr *destination;  // where it connected
-  struct bytes alpn;       // PP2_TYPE_ALPN; empty: left out
-  struct bytes authority;  // PP2_TYPE_AUTHORITY (SNI); empty: left out
+  struct bytes alpn;                   // PP2_TYPE_ALPN; empty: left out
+  struct bytes authority;              // PP2_TYPE_AUTHORITY (SNI); empty: left out
   bool has_tls;
-  const char *tls_version;  // "TLSv1.3"
-  const char *tls_cipher;   // "TLS_AES_128_GCM_SHA256"
+  const char *tls_version;  // "TLSv1.3"; NULL: left out
+  const char *tls_cipher;   // "TLS_AES_128_GCM_SHA256"; NULL: left out
 };
 
-// proxy_v2_encode writes the header. STATUS_LIMIT when it does not fit `max`.
+// proxy_v2_encode writes the header. IPv4 addresses that a dual-stack socket
+// shows as ::ffff:a.b.c.d are written as the IPv4 addresses they are. Without
+// source or destination it is a LOCAL header (a health check of ours); where
+// the two are of different families, or of one that PROXY does not know, the
+// addresses are left out and the rest stays. STATUS_LIMIT when it does not fit
+// `max` or a value is longer than PROXY_V2_MAX_TLV_LEN.
 enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
                             const struct proxy_header *header);
 
 // proxy_v2_decode reads one back (addresses copied; TLVs borrowed). *out_len is
-// the header's whole length. STATUS_AGAIN: more bytes are needed. STATUS_FORMAT.
+// the header's whole length.
+//   STATUS_AGAIN   what is there is right, but more bytes are needed
+//   STATUS_FORMAT  no such header, or a known TLV twice, or a wrong checksum
+//   STATUS_LIMIT   it says it is longer than PROXY_V2_MAX_DECODE_LEN
 struct proxy_decoded {
-  bool is_local;
-  struct sockaddr_storage source;
+  bool is_local;                   // then all else is empty
+  struct sockaddr_storage source;  // AF_UNSPEC: not told
   struct sockaddr_storage destination;
   struct bytes alpn;
   struct bytes authority;
+  bool has_tls;
   struct bytes tls_version;
   struct bytes tls_cipher;
 };

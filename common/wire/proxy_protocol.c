@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+// haproxy's proxy-protocol.txt, section 2.2.
+#include "common/wire/proxy_protocol.h"
+
+#include <netinet/in.h>
+#include <openssl/bytestring.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define PREFIX_LEN 16u  // signature, command, family, length
+#define SIGNATURE_LEN 12u
+#define VERSION_2 0x20u
+#define COMMAND_LOCAL 0u
+#define COMMAND_PROXY 1u
+#define TRANSPORT_STREAM 1u
+#define UNIX_PATH_LEN 108u
+#define CRC32C_LEN 4u
+
+enum family {  // with its transport, as on the wire
+  FAMILY_UNSPEC = 0x00,
+  FAMILY_INET = 0x10 | TRANSPORT_STREAM,
+  FAMILY_INET6 = 0x20 | TRANSPORT_STREAM,
+  FAMILY_UNIX = 0x30 | TRANSPORT_STREAM,
+};
+
+enum tlv {
+  TLV_ALPN = 0x01,
+  TLV_AUTHORITY = 0x02,
+  TLV_CRC32C = 0x03,
+  TLV_TLS = 0x20,
+  TLV_TLS_VERSION = 0x21,
+  TLV_TLS_CIPHER = 0x23,
+};
+
+#define CLIENT_TLS 0x01u  // the client spoke TLS
+#define NOT_VERIFIED 1u   // it presented no certificate that was verified
+
+static const uint8_t signature[SIGNATURE_LEN] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
+                                                 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+
+_Static_assert(sizeof(((struct sockaddr_un *)NULL)->sun_path) == UNIX_PATH_LEN,
+               "PROXY has room for exactly one path of this platform");
+
+// Writing.
+
+// An address as it goes out, host order left behind.
+struct endpoint {
+  enum family family;
+  uint8_t address[UNIX_PATH_LEN];
+  size_t address_len;
+  uint16_t port;
+};
+
+static void endpoint_from_inet6(struct endpoint *out, const struct sockaddr_in6 *in6) {
+  const bool is_mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+  const size_t skipped = is_mapped ? 12 : 0;
+  out->family = is_mapped ? FAMILY_INET : FAMILY_INET6;
+  out->address_len = sizeof(in6->sin6_addr) - skipped;
+  memcpy(out->address, in6->sin6_addr.s6_addr + skipped, out->address_len);
+  out->port = ntohs(in6->sin6_port);
+}
+
+static void endpoint_from_sockaddr(struct endpoint *out, const struct sockaddr *address) {
+  *out = (struct endpoint){.family = FAMILY_UNSPEC};
+  switch (address->sa_family) {
+    case AF_INET: {
+      struct sockaddr_in in;
+      memcpy(&in, address, sizeof(in));
+      out->family = FAMILY_INET;
+      out->address_len = sizeof(in.sin_addr);
+      memcpy(out->address, &in.sin_addr, out->address_len);
+      out->port = ntohs(in.sin_port);
+      break;
+    }
+    case AF_INET6: {
+      struct sockaddr_in6 in6;
+      memcpy(&in6, address, sizeof(in6));
+      endpoint_from_inet6(out, &in6);
+      break;
+    }
+    case AF_UNIX: {
+      // A path shorter than the field is all that the kernel may have written.
+      const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)address;
+      out->family = FAMILY_UNIX;
+      out->address_len = UNIX_PATH_LEN;
+      memcpy(out->address, un->sun_path, strnlen(un->sun_path, UNIX_PATH_LEN));
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+static bool add_addresses(CBB *cbb, const struct endpoint *source,
+                          const struct endpoint *destination) {
+  return CBB_add_bytes(cbb, source->address, source->address_len) &&
+         CBB_add_bytes(cbb, destination->address, destination->address_len) &&
+         (source->family == FAMILY_UNIX ||
+          (CBB_add_u16(cbb, source->port) && CBB_add_u16(cbb, destination->port)));
+}
+
+static bool add_tlv(CBB *cbb, enum tlv type, struct bytes value) {
+  if (value.len == 0) {
+    return true;
+  }
+  return value.len <= PROXY_V2_MAX_TLV_LEN && CBB_add_u8(cbb, (uint8_t)type) &&
+         CBB_add_u16(cbb, (uint16_t)value.len) && CBB_add_bytes(cbb, value.data, value.len);
+}
+
+static bool add_tls(CBB *cbb, const struct proxy_header *header) {
+  const char *version = header->tls_version == NULL ? "" : header->tls_version;
+  const char *cipher = header->tls_cipher == NULL ? "" : header->tls_cipher;
+  CBB tls;
+  return CBB_add_u8(cbb, TLV_TLS) && CBB_add_u16_length_prefixed(cbb, &tls) &&
+         CBB_add_u8(&tls, CLIENT_TLS) && CBB_add_u32(&tls, NOT_VERIFIED) &&
+         add_tlv(&tls, TLV_TLS_VERSION, bytes_of(version, strlen(version))) &&
+         add_tlv(&tls, TLV_TLS_CIPHER, bytes_of(cipher, strlen(cipher))) && CBB_flush(cbb);
+}
+
+static bool add_body(CBB *cbb, const struct proxy_header *header, const struct endpoint *source,
+                     const struct endpoint *destination) {
+  return (source->family == FAMILY_UNSPEC || add_addresses(cbb, source, destination)) &&
+         add_tlv(cbb, TLV_ALPN, header->alpn) && add_tlv(cbb, TLV_AUTHORITY, header->authority) &&
+         (!header->has_tls || add_tls(cbb, header));
+}
+
+enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
+                            const struct proxy_header *header) {
+  const bool is_local = header->source == NULL || header->destination == NULL;
+  struct endpoint source = {.family = FAMILY_UNSPEC};
+  struct endpoint destination = {.family = FAMILY_UNSPEC};
+  CBB cbb;
+  CBB body;
+
+  *out_len = 0;
+  if (!is_local) {
+    endpoint_from_sockaddr(&source, header->source);
+    endpoint_from_sockaddr(&destination, header->destination);
+    if (source.family != destination.family) {
+      source.family = FAMILY_UNSPEC;
+    }
+  }
+  // A fixed CBB allocates nothing, so no way out needs a clean-up.
+  if (!CBB_init_fixed(&cbb, out, max) || !CBB_add_bytes(&cbb, signature, SIGNATURE_LEN) ||
+      !CBB_add_u8(&cbb, VERSION_2 | (is_local ? COMMAND_LOCAL : COMMAND_PROXY)) ||
+      !CBB_add_u8(&cbb, (uint8_t)source.family) || !CBB_add_u16_length_prefixed(&cbb, &body) ||
+      (!is_local && !add_body(&body, header, &source, &destination)) ||
+      !CBB_finish(&cbb, NULL, out_len)) {
+    *out_len = 0;
+    return STATUS_LIMIT;
+  }
+  return STATUS_OK;
+}
+
+// Reading.
+
+static bool take_inet(CBS *cbs, struct proxy_decoded *out) {
+  struct sockaddr_in source = {.sin_family = AF_INET};
+  struct sockaddr_in destination = {.sin_family = AF_INET};
+  uint16_t source_port;
+  uint16_t destination_port;
+  if (!CBS_copy_bytes(cbs, (uint8_t *)&source.sin_addr, sizeof(source.sin_addr)) ||
+      !CBS_copy_bytes(cbs, (uint8_t *)&destination.sin_addr, sizeof(destination.sin_addr)) ||
+      !CBS_get_u16(cbs, &source_port) || !CBS_get_u16(cbs, &destination_port)) {
+    return false;
+  }
+  source.sin_port = htons(source_port);
+  destination.sin_port = htons(destination_port);
+  memcpy(&out->source, &source, sizeof(source));
+  memcpy(&out->destination, &destination, sizeof(destination));
+  return true;
+}
+
+static bool take_inet6(CBS *cbs, struct proxy_decoded *out) {
+  struct sockaddr_in6 source = {.sin6_family = AF_INET6};
+  struct sockaddr_in6 destination = {.sin6_family = AF_INET6};
+  uint16_t source_port;
+  uint16_t destination_port;
+  if (!CBS_copy_bytes(cbs, source.sin6_addr.s6_addr, sizeof(source.sin6_addr)) ||
+      !CBS_copy_bytes(cbs, destination.sin6_addr.s6_addr, sizeof(destination.sin6_addr)) ||
+      !CBS_get_u16(cbs, &source_port) || !CBS_get_u16(cbs, &destination_port)) {
+    return false;
+  }
+  source.sin6_port = htons(source_port);
+  destination.sin6_port = htons(destination_port);
+  memcpy(&out->source, &source, sizeof(source));
+  memcpy(&out->destination, &destination, sizeof(destination));
+  return true;
+}
+
+static bool take_unix(CBS *cbs, struct proxy_decoded *out) {
+  struct sockaddr_un source = {.sun_family = AF_UNIX};
+  struct sockaddr_un destination = {.sun_family = AF_UNIX};
+  if (!CBS_copy_bytes(cbs, (uint8_t *)source.sun_path, UNIX_PATH_LEN) ||
+      !CBS_copy_bytes(cbs, (uint8_t *)destination.sun_path, UNIX_PATH_LEN)) {
+    return false;
+  }
+  memcpy(&out->source, &source, sizeof(source));
+  memcpy(&out->destination, &destination, sizeof(destination));
+  return true;
+}
+
+static bool take_addresses(CBS *cbs, struct proxy_decoded *out, uint8_t family) {
+  switch (family) {
+    case FAMILY_UNSPEC:
+      return true;
+    case FAMILY_INET:
+      return take_inet(cbs, out);
+    case FAMILY_INET6:
+      return take_inet6(cbs, out);
+    case FAMILY_UNIX:
+      return take_unix(cbs, out);
+    default:
+      return false;  // datagrams do not arrive on a stream
+  }
+}
+
+// take_once refuses a value that has been there before, so that nobody can
+// hide one behind another.
+static bool take_once(struct bytes *out, const CBS *value) {
+  if (out->data != NULL) {
+    return false;
+  }
+  *out = bytes_of(CBS_data(value), CBS_len(value));
+  return true;
+}
+
+// take_tls reads the TLVs inside PP2_TYPE_SSL, behind its flags.
+static bool take_tls(CBS tls, struct proxy_decoded *out) {
+  uint8_t client;
+  uint32_t verify;
+  if (!CBS_get_u8(&tls, &client) || !CBS_get_u32(&tls, &verify)) {
+    return false;
+  }
+  out->has_tls = (client & CLIENT_TLS) != 0;
+  while (CBS_len(&tls) != 0) {
+    CBS value;
+    uint8_t type;
+    if (!CBS_get_u8(&tls, &type) || !CBS_get_u16_length_prefixed(&tls, &value)) {
+      return false;
+    }
+    if ((type == TLV_TLS_VERSION && !take_once(&out->tls_version, &value)) ||
+        (type == TLV_TLS_CIPHER && !take_once(&out->tls_cipher, &value))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// crc32c continues the checksum of RFC 9260, appendix B: reflected Castagnoli
+// polynomial. Bit by bit: a header is short, and few senders add one.
+static uint32_t crc32c(uint32_t crc, const uint8_t *data, size_t len) {
+  for (size_t i = 0; i < len; i++) {
+    crc ^= data[i];
+    for (int bit = 0; bit < 8; bit++) {
+      crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78u : 0);
+    }
+  }
+  return crc;
+}
+
+// has_right_checksum: section 2.2.3: over the whole header, with the value
+// itself taken as zeros.
+static bool has_right_checksum(struct bytes header, CBS value) {
+  static const uint8_t zeros[CRC32C_LEN] = {0};
+  const size_t before = (size_t)(CBS_data(&value) - header.data);
+  const size_t after = before + CRC32C_LEN;
+  uint32_t expected;
+  uint32_t crc = UINT32_MAX;
+  if (!CBS_get_u32(&value, &expected) || CBS_len(&value) != 0) {
+    return false;
+  }
+  crc = crc32c(crc, header.data, before);
+  crc = crc32c(crc, zeros, CRC32C_LEN);
+  crc = crc32c(crc, header.data + after, header.len - after);
+  return ~crc == expected;
+}
+
+static bool take_tlvs(CBS *cbs, struct proxy_decoded *out, struct bytes header) {
+  bool has_tls_tlv = false;
+  bool has_checksum = false;
+  while (CBS_len(cbs) != 0) {
+    CBS value;
+    uint8_t type;
+    bool is_good = true;
+    if (!CBS_get_u8(cbs, &type) || !CBS_get_u16_length_prefixed(cbs, &value)) {
+      return false;
+    }
+    if (type == TLV_ALPN) {
+      is_good = take_once(&out->alpn, &value);
+    } else if (type == TLV_AUTHORITY) {
+      is_good = take_once(&out->authority, &value);
+    } else if (type == TLV_TLS) {
+      is_good = !has_tls_tlv && take_tls(value, out);
+      has_tls_tlv = true;
+    } else if (type == TLV_CRC32C) {
+      is_good = !has_checksum && has_right_checksum(header, value);
+      has_checksum = true;
+    }
+    if (!is_good) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static enum status decode_body(struct proxy_decoded *out, uint8_t command, uint8_t family, CBS body,
+                               struct bytes header) {
+  if (command == (VERSION_2 | COMMAND_LOCAL)) {
+    out->is_local = true;  // section 2.2: what follows is to be skipped
+    return STATUS_OK;
+  }
+  if (command != (VERSION_2 | COMMAND_PROXY) || !take_addresses(&body, out, family) ||
+      !take_tlvs(&body, out, header)) {
+    return STATUS_FORMAT;
+  }
+  return STATUS_OK;
+}
+
+enum status proxy_v2_decode(struct proxy_decoded *out, size_t *out_len, struct bytes in) {
+  enum status st = STATUS_OK;
+  uint8_t command = 0;
+  uint8_t family = 0;
+  uint16_t body_len = 0;
+  CBS cbs;
+  CBS body;
+
+  *out = (struct proxy_decoded){0};
+  *out_len = 0;
+  if (in.len == 0) {
+    return STATUS_AGAIN;
+  }
+  // What is there must be right before more is asked for: a peer that speaks
+  // something else is told at once.
+  if (memcmp(in.data, signature, in.len < SIGNATURE_LEN ? in.len : SIGNATURE_LEN) != 0) {
+    return STATUS_FORMAT;
+  }
+  if (in.len < PREFIX_LEN) {
+    return STATUS_AGAIN;
+  }
+  CBS_init(&cbs, in.data, in.len);
+  if (!CBS_skip(&cbs, SIGNATURE_LEN) || !CBS_get_u8(&cbs, &command) || !CBS_get_u8(&cbs, &family) ||
+      !CBS_get_u16(&cbs, &body_len)) {
+    return STATUS_FORMAT;
+  }
+  if (PREFIX_LEN + body_len > PROXY_V2_MAX_DECODE_LEN) {
+    return STATUS_LIMIT;
+  }
+  if (!CBS_get_bytes(&cbs, &body, body_len)) {
+    return STATUS_AGAIN;
+  }
+  st = decode_body(out, command, family, body, bytes_of(in.data, PREFIX_LEN + body_len));
+  if (st != STATUS_OK) {
+    *out = (struct proxy_decoded){0};  // nobody goes on with half a header
+    return st;
+  }
+  *out_len = PREFIX_LEN + body_len;
+  return STATUS_OK;
+}
