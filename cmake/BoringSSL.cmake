@@ -75,16 +75,18 @@ foreach(name IN ITEMS ssl crypto)
   endif()
 endforeach()
 
-# The archive is asked, not the flags it was built with.
+# The archive is asked, not the flags it was built with: the assembly must be
+# defined (T) and, which OPENSSL_SMALL takes away, used by the C code (U).
 execute_process(
-  COMMAND "${CMAKE_NM}" --defined-only "${boringssl_lib_crypto}"
+  COMMAND "${CMAKE_NM}" "${boringssl_lib_crypto}"
   OUTPUT_VARIABLE boringssl_names ERROR_QUIET RESULT_VARIABLE boringssl_result)
 if(NOT boringssl_result EQUAL 0)
   message(FATAL_ERROR "${CMAKE_NM} cannot read ${boringssl_lib_crypto}.\n${boringssl_remedy}")
 endif()
-if(NOT boringssl_names MATCHES " [TtRr] ecp_nistz256_[a-z_]+" AND NOT DEPUTY_ALLOW_NO_ASM)
+if(NOT (boringssl_names MATCHES " T ecp_nistz256_mul_mont" AND
+        boringssl_names MATCHES " U ecp_nistz256_mul_mont") AND NOT DEPUTY_ALLOW_NO_ASM)
   message(FATAL_ERROR
-    "${boringssl_lib_crypto} has no P-256 assembly (ecp_nistz256_*): it was built with"
+    "${boringssl_lib_crypto} does not use P-256 assembly (ecp_nistz256_*): it was built with"
     " OPENSSL_SMALL or OPENSSL_NO_ASM and signs about six times slower.\n"
     "Remedy: build it without these, or leave BORINGSSL_ROOT empty (scripts/boringssl does it"
     " right), or accept the cost with -DDEPUTY_ALLOW_NO_ASM=ON")

@@ -50,7 +50,8 @@ if(NOT curl_backends STREQUAL "GnuTLS")
     "libcurl is not the GnuTLS flavour: ${CURL_CONFIG} --ssl-backends says '${curl_backends}'.\n"
     "Remedy: apt-get install libcurl4-gnutls-dev (it replaces libcurl4-openssl-dev), or scripts/setup")
 endif()
-foreach(lib IN LISTS DEPUTY_curl_LINK_LIBRARIES)
+get_target_property(curl_libs PkgConfig::DEPUTY_curl INTERFACE_LINK_LIBRARIES)
+foreach(lib IN LISTS curl_libs)
   get_filename_component(curl_real "${lib}" REALPATH)
   if(curl_real MATCHES "/libcurl\\.so")
     message(FATAL_ERROR "pkg-config's libcurl is ${curl_real}, but curl-config speaks of a GnuTLS one.\n"
