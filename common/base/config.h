@@ -21,7 +21,8 @@
 enum config_type {
   CONFIG_END = 0,   // closes a table
   CONFIG_TEXT,      // char *, new
-  CONFIG_PATH,      // char *, new; relative paths start at the file's own folder
+  CONFIG_PATH,      // char *, new; relative paths start at the file's own folder; the
+                    // word "stderr" stays what it is, for sinks
   CONFIG_BOOL,      // bool
   CONFIG_INT,       // int64_t
   CONFIG_DURATION,  // int64_t, milliseconds; written "250ms", "10s", "5m", "48h", "7d"
@@ -34,20 +35,23 @@ enum config_type {
 };
 
 // One row per option. min and max bound INT, DURATION (ms), SIZE (bytes), the
-// length of TEXT, and the number of elements of lists; both zero: unbounded.
+// length of TEXT, and the number of elements of lists; both zero: unbounded, and
+// max below min: no upper bound. An optional OBJECT that is absent gets its
+// children's defaults; what is required inside it is then empty.
 struct config_option {
   const char *name;
   enum config_type type;
   size_t offset;
   size_t count_offset;
   bool is_required;
-  const char *fallback;  // the default as it would be written in the file; NULL: zero/empty
+  const char *fallback;  // the default as it would be written in the file, texts
+                         // without quotes; NULL: zero/empty
   int64_t min;
   int64_t max;
-  const char *const *words;               // NULL-terminated
-  const struct config_option *children;   // OBJECT, OBJECTS
-  size_t child_size;                      // OBJECTS
-  const char *help;                       // one sentence: effect and unit
+  const char *const *words;              // NULL-terminated
+  const struct config_option *children;  // OBJECT, OBJECTS
+  size_t child_size;                     // OBJECTS
+  const char *help;                      // one sentence: effect and unit
 };
 
 // config_load reads `path` into `out` (a zeroed struct that `table` describes).
@@ -67,5 +71,14 @@ void config_cleanup(void *out, const struct config_option *table);
 // config_print_reference writes the table as Markdown: option, type and unit,
 // default, range, effect; nested tables under their path.
 void config_print_reference(FILE *file, const struct config_option *table);
+
+// config_parse_duration and config_parse_size read the notation of DURATION and
+// SIZE ("10s", "64KiB"). STATUS_FORMAT, STATUS_LIMIT. The others write it, in
+// the largest unit that divides; they return out.
+#define CONFIG_UNIT_LEN 32
+enum status config_parse_duration(int64_t *out_ms, const char *text);
+enum status config_parse_size(int64_t *out_len, const char *text);
+char *config_format_duration(char out[CONFIG_UNIT_LEN], int64_t ms);
+char *config_format_size(char out[CONFIG_UNIT_LEN], int64_t len);
 
 #endif  // DEPUTY_COMMON_BASE_CONFIG_H_

@@ -116,9 +116,9 @@ void log_line(enum log_level level, uint64_t id, const char *event, const char *
   if (id == 0) {
     len = written(snprintf(line, room, "%s %s %s", level_names[level], time, event), room);
   } else {
-    len = written(snprintf(line, room, "%s %s conn=%" PRIu64 " %s", level_names[level], time, id,
-                           event),
-                  room);
+    len = written(
+        snprintf(line, room, "%s %s conn=%" PRIu64 " %s", level_names[level], time, id, event),
+        room);
   }
   if (format[0] != '\0' && len + 1 < room) {
     line[len++] = ' ';

@@ -39,11 +39,11 @@ void log_line(enum log_level level, uint64_t id, const char *event, const char *
 #define log_error(id, ...) log_line(LOG_LEVEL_ERROR, id, __VA_ARGS__)
 #define log_warn(id, ...) log_line(LOG_LEVEL_WARN, id, __VA_ARGS__)
 #define log_info(id, ...) log_line(LOG_LEVEL_INFO, id, __VA_ARGS__)
-#define log_debug(id, ...)                            \
-  do {                                                \
-    if (log_is_on(LOG_LEVEL_DEBUG)) {                 \
-      log_line(LOG_LEVEL_DEBUG, id, __VA_ARGS__);     \
-    }                                                 \
+#define log_debug(id, ...)                        \
+  do {                                            \
+    if (log_is_on(LOG_LEVEL_DEBUG)) {             \
+      log_line(LOG_LEVEL_DEBUG, id, __VA_ARGS__); \
+    }                                             \
   } while (0)
 
 // log_quote writes `in` between double quotes with everything outside printable

@@ -32,9 +32,7 @@ static void put(struct metrics_text *text, const char *more, size_t len) {
   text->data[text->len] = '\0';
 }
 
-static void put_cstr(struct metrics_text *text, const char *more) {
-  put(text, more, strlen(more));
-}
+static void put_cstr(struct metrics_text *text, const char *more) { put(text, more, strlen(more)); }
 
 // Escapes backslash and newline, and the double quote in label values.
 static void put_escaped(struct metrics_text *text, const char *value, bool is_label) {

@@ -99,8 +99,7 @@ static enum status apply_flag(struct program_args *out, const struct program *pr
 
 enum status program_parse_args(struct program_args *out, const struct program *program, int argc,
                                char **argv, struct errmsg *err) {
-  *out = (struct program_args){.config_path = program->default_config,
-                               .log_level = LOG_LEVEL_INFO};
+  *out = (struct program_args){.config_path = program->default_config, .log_level = LOG_LEVEL_INFO};
   for (int i = 1; i < argc && !out->is_done; i++) {
     const char *value = NULL;
     const struct flag_row *row = find_flag(argv[i], &value);
@@ -161,8 +160,7 @@ enum status program_harden(struct errmsg *err) {
     return st;
   }
   if (setrlimit(RLIMIT_CORE, &none) != 0) {
-    return errmsg_set(err, STATUS_SYSTEM, "core dumps cannot be switched off: %s",
-                      strerror(errno));
+    return errmsg_set(err, STATUS_SYSTEM, "core dumps cannot be switched off: %s", strerror(errno));
   }
   // Also keeps other processes of the same user from attaching.
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
@@ -170,8 +168,7 @@ enum status program_harden(struct errmsg *err) {
                       strerror(errno));
   }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
-    return errmsg_set(err, STATUS_SYSTEM, "new privileges cannot be given up: %s",
-                      strerror(errno));
+    return errmsg_set(err, STATUS_SYSTEM, "new privileges cannot be given up: %s", strerror(errno));
   }
   (void)umask(077);
   if (sigaction(SIGPIPE, &ignore, NULL) != 0) {

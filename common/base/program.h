@@ -13,8 +13,8 @@
 #include "common/base/status.h"
 
 struct program {
-  const char *name;     // "deputy-keyserver"
-  const char *summary;  // one line for --help
+  const char *name;            // "deputy-keyserver"
+  const char *summary;         // one line for --help
   const char *default_config;  // "/etc/deputy/keyserver.json"
   const struct config_option *options;
 };

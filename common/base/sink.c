@@ -35,9 +35,9 @@ enum mode { MODE_BUSY, MODE_LINGER, MODE_IDLE };
 struct sink {
   struct sink_ring ring;
   _Atomic int mode;
-  _Atomic uint32_t wake_seq;   // futex: the writer sleeps on it
-  _Atomic uint32_t done_seq;   // futex: flushers sleep on it
-  _Atomic uint64_t done;       // ring position up to which all is in the kernel
+  _Atomic uint32_t wake_seq;  // futex: the writer sleeps on it
+  _Atomic uint32_t done_seq;  // futex: flushers sleep on it
+  _Atomic uint64_t done;      // ring position up to which all is in the kernel
   _Atomic uint64_t num_lost;
   _Atomic bool is_failing;
   _Atomic bool is_stopping;
@@ -120,8 +120,7 @@ static void wait_writable(const struct sink *sink) {
 // again: the reason is then a full pipe or the failing state.
 static bool write_batch(struct sink *sink) {
   while (sink->batch_done < sink->batch_len) {
-    ssize_t n =
-        write(sink->fd, sink->batch + sink->batch_done, sink->batch_len - sink->batch_done);
+    ssize_t n = write(sink->fd, sink->batch + sink->batch_done, sink->batch_len - sink->batch_done);
     if (n >= 0) {
       sink->batch_done += (size_t)n;
     } else if (errno == EAGAIN) {
@@ -286,9 +285,8 @@ out:
 
 static void wake_for_line(struct sink *sink) {
   int mode = atomic_load(&sink->mode);
-  bool is_pressing =
-      mode == MODE_IDLE ||
-      (mode == MODE_LINGER && sink_ring_used(&sink->ring) > sink->ring.len / 2);
+  bool is_pressing = mode == MODE_IDLE ||
+                     (mode == MODE_LINGER && sink_ring_used(&sink->ring) > sink->ring.len / 2);
   // Only one of those who see it pays for the call.
   if (is_pressing && atomic_compare_exchange_strong(&sink->mode, &mode, MODE_BUSY)) {
     futex_wake(&sink->wake_seq);

@@ -13,7 +13,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 
-#define SINK_LINE_MAX_LEN 4096        // longer lines are refused (STATUS_LIMIT)
+#define SINK_LINE_MAX_LEN 4096            // longer lines are refused (STATUS_LIMIT)
 #define SINK_DEFAULT_RING_LEN (1u << 20)  // bytes that may wait
 
 struct sink;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// clang-format off
 static const char *const names[STATUS_NUM] = {
     [STATUS_OK] = "ok",
     [STATUS_SYSTEM] = "system",
@@ -21,6 +22,7 @@ static const char *const names[STATUS_NUM] = {
     [STATUS_UNAVAILABLE] = "unavailable",
     [STATUS_AGAIN] = "again",
 };
+// clang-format on
 
 const char *status_name(enum status st) {
   return (unsigned)st < STATUS_NUM ? names[st] : "unknown";

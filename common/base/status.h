@@ -5,6 +5,8 @@
 #ifndef DEPUTY_COMMON_BASE_STATUS_H_
 #define DEPUTY_COMMON_BASE_STATUS_H_
 
+// Version 14 of clang-format does not know the attribute of an enum.
+// clang-format off
 enum [[nodiscard]] status {
   STATUS_OK = 0,
   STATUS_SYSTEM,       // a system call failed; errno tells why
@@ -23,6 +25,7 @@ enum [[nodiscard]] status {
   STATUS_AGAIN,        // not ready yet; the caller will be told
   STATUS_NUM,
 };
+// clang-format on
 
 // status_name returns a short lower-case word for logs and metrics, as
 // "timeout". Static.
@@ -30,21 +33,21 @@ const char *status_name(enum status st);
 
 // TRY runs `step`; on anything but STATUS_OK it keeps that in the local `st`
 // and goes to the local label `out`.
-#define TRY(step)             \
-  do {                        \
-    st = (step);              \
-    if (st != STATUS_OK) {    \
-      goto out;               \
-    }                         \
+#define TRY(step)          \
+  do {                     \
+    st = (step);           \
+    if (st != STATUS_OK) { \
+      goto out;            \
+    }                      \
   } while (0)
 
 // CHECK aborts, in every build, when an invariant of ours is broken. Bytes
 // from a peer never reach a CHECK.
-#define CHECK(condition)                                 \
-  do {                                                   \
-    if (!(condition)) {                                  \
-      check_failed(#condition, __FILE__, __LINE__);      \
-    }                                                    \
+#define CHECK(condition)                            \
+  do {                                              \
+    if (!(condition)) {                             \
+      check_failed(#condition, __FILE__, __LINE__); \
+    }                                               \
   } while (0)
 
 _Noreturn void check_failed(const char *condition, const char *file, int line);

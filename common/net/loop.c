@@ -41,9 +41,9 @@ struct loop {
   struct event *wake_event;
   int wake_fd;
   _Atomic bool is_stopping;
-  pthread_mutex_t lock;   // guards `waiting`
-  struct posts waiting;   // filled by any thread
-  struct posts running;   // emptied by the loop's thread
+  pthread_mutex_t lock;  // guards `waiting`
+  struct posts waiting;  // filled by any thread
+  struct posts running;  // emptied by the loop's thread
 };
 
 // --- posting -----------------------------------------------------------------
@@ -196,7 +196,9 @@ int64_t loop_now_ms(const struct loop *loop) {
   return loop->now_ms;
 }
 
-struct event_base *loop_base(struct loop *loop) { return loop->base; }
+struct event_base *loop_base(struct loop *loop) {
+  return loop->base;
+}
 
 static void on_signal(evutil_socket_t signo, short what, void *arg) {
   struct on_signal *on = arg;

@@ -18,11 +18,9 @@ void resolver_free(struct resolver *resolver);  // open queries end without a ca
 
 // resolver_query looks `host` up and calls `fn` once, later, with `num` borrowed
 // addresses (port filled in), or with num 0 and STATUS_NOT_FOUND/TIMEOUT.
-enum status resolver_query(struct resolve_query **out, struct resolver *resolver, const char *host,
-                           uint16_t port,
-                           void (*fn)(void *arg, enum status st, const struct address *addresses,
-                                      size_t num),
-                           void *arg);
+enum status resolver_query(
+    struct resolve_query **out, struct resolver *resolver, const char *host, uint16_t port,
+    void (*fn)(void *arg, enum status st, const struct address *addresses, size_t num), void *arg);
 // resolve_query_cancel ends a query whose callback has not run; it will not.
 void resolve_query_cancel(struct resolve_query *query);
 

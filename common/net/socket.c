@@ -17,9 +17,7 @@ static int new_socket(const struct address *address) {
   return socket(address->storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-static bool is_tcp(const struct address *address) {
-  return address->storage.ss_family != AF_UNIX;
-}
+static bool is_tcp(const struct address *address) { return address->storage.ss_family != AF_UNIX; }
 
 // Closes without touching errno, which still has to be told.
 static void close_quietly(int fd) {
