@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/common/wire/vectors.h"
+
+#include <openssl/sha.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+const char VECTOR_P256_SPKI[] =
+    "3059301306072a8648ce3d020106082a8648ce3d03010703420004cf26f60f1940828419b5e88794595837cf"
+    "4338b3075f8e2a90f6cf70d2b2fb60dee4d78e43a51e647084b45bbd64e58cca66ee49ef595c95329d9a11a3"
+    "5ca141";
+
+const char VECTOR_P256_SCALAR[] =
+    "ea6688585c1afdf54821b6acd5f8db668bc74067206d70669499796004bd21b9";
+
+const char VECTOR_P256_SKI[] = "25a83447344acd80ef33e3339905acf864a7f314";
+
+const char VECTOR_RSA_SPKI[] =
+    "30820122300d06092a864886f70d01010105000382010f003082010a0282010100a6ce6d9424d9a03a4d2f67"
+    "83a51988843145607af230bc1369c5be704b28f125780b8e1043f434b8c9c8b7003f41f5c6fe896bda6430bd"
+    "4e10dee9ee2fad4d148f27ef4f42133b166928a850a16eb1c69dd3739eccb932657555cb8cf5d3c609349371"
+    "b721760f9b36027cd027b4bc3d1f8e67515d61156e3d1a75d869f9333564f452d9e44be4c12fa2a35fc094ba"
+    "09e7dada71c464f132cb023842e728eb861f472f942b17ce5de3aa6bb8f85b3923364b653f6545a46ddcaf4e"
+    "ef2332021509b55225323810fcf2ed80bedec9ba42209ce3d8432fb7c167eec117a5ce663cef43cd85f55a49"
+    "b0ec723e23071614c284da824226cb0b2ac262d9f978bcda5d0203010001";
+
+const char VECTOR_RSA_SKI[] = "00705032252c4f819a8879340a5ae0b8488df786";
+
+const char VECTOR_RSA_DIGEST[] = "2ed747c3b89559e5c8cc346b5acb084fbbe4b4a47092a63960459c80ae8ede6b";
+
+const char VECTOR_ED25519_SPKI[] =
+    "302a300506032b6570032100ce6f7b6dd39ac977b97863196982a7ccfcac0d951e0f590d5011fc89c93de08b";
+
+const char VECTOR_ED25519_SEED[] =
+    "b0b8c6991e1cb61d26254e85d64931f81ce6fbb21f672e75efc98f4779c6317d";
+
+const char VECTOR_ED25519_SKI[] = "7aadeeac9cc5aa0b0f22b74c28bcdbff12d34554";
+
+const struct vector_packet vector_packets[VECTOR_NUM_PACKETS] = {
+    // V1, request
+    {
+        "010003f800000001110001f112000568656c6c6f2003e9",
+        1001,
+        "152aff791a6865f262994eadd5cef1e02402c6fd8c254dd697b462209ed1e9a9",
+    },
+    // V1, response
+    {
+        "010003f800000001110001f212000568656c6c6f2003e9",
+        1001,
+        "835c24b0edd835021dd9bb253c55fac39887a748efc40390bdbc8e98dfeb5b60",
+    },
+    // V2, request
+    {
+        "010003f80102030411000115120020b5cfd95be72a6bc2f4a78f116e5431e6de1159adf3262b79c24c10"
+        "4d937d8ac304001425a83447344acd80ef33e3339905acf864a7f314030004c000020105001020010db8"
+        "00000000000000000000000102000f7777772e6578616d706c652e636f6d20038b",
+        907,
+        "6273d90725d6fb76ec4c26de61a8194debeea05d02dc9a22767dcea86e27e7d6",
+    },
+    // V2, response
+    {
+        "010003f801020304110001f01200473045022100e25ec145a6dc044a3c87b901ff728116787df9be5b88"
+        "e9e68747c116820a392302202b73d53fc862fc908aec349db1f6091b6eb4d373ffb6bf6df837e560e476"
+        "06fb2003a7",
+        935,
+        "56de65524b58a618391427459f656e8c48f8638b0dce9fae552b245208da9077",
+    },
+    // V3, request
+    {
+        "010003f8fffffffe11000135120020b5cfd95be72a6bc2f4a78f116e5431e6de1159adf3262b79c24c10"
+        "4d937d8ac304001400705032252c4f819a8879340a5ae0b8488df7862003b7",
+        951,
+        "33cf7a9cf4963402ed9b7e15417c0bd1b5032e1efa5d158e765f5938eafb6582",
+    },
+    // V3, response
+    {
+        "010003f8fffffffe110001f0120100294688b825d095a1db6fcd87c54a0658a287fa436449f57767971b"
+        "eb159a72f5c90ae371dabb460fb4d719f44bbb61b886434b9ee5f1c5d14db32a5153f3e7cefa5ee682ac"
+        "f3156f11b6b9e145d973db0f3af1f5cbc2367f185df6a4f78c982adc8e7c47f7cf4aea700cbe73cdef56"
+        "725ef8cb22981f75efc0ab591688ad6359b2dde07f6e7a6bea89d176341b290c49767bcef4afe7900a5a"
+        "bd06042fc3641805bd686b5dc73efeb143cd649fcf00cfbf1b800b1e3e6939fdf055d870fd7b6d008bd1"
+        "8cf3566439396cd563345aa8b382b15a8ae2eee81e575c6817bec5f16715c00338748f09a1dbc4c5d792"
+        "0860aa5d58bdcfc19fc5c06fb44aac0b22ff472002ee",
+        750,
+        "9a21a3ec7c1dd48db096ff962d9040a4db28921955d8f6765b1a4dcf4d9608fa",
+    },
+    // V4, request
+    {
+        "010003f80000000411000116120020b5cfd95be72a6bc2f4a78f116e5431e6de1159adf3262b79c24c10"
+        "4d937d8ac30400140102030405060708090a0b0c0d0e0f10111213142003b7",
+        951,
+        "e0d862e472ec0c1cb4adf8d82bd9d9e62f86d86c90ec470331ce968c34d31731",
+    },
+    // V4, response
+    {
+        "010003f800000004110001ff120001022003ed",
+        1005,
+        "d2a79a554302dd302d9a79f99c9726e84aa5c5b4e8d751dcd5ac5cc42ed2e9c5",
+    },
+    // V5, request
+    {
+        "010003f80000000511000118120082202020202020202020202020202020202020202020202020202020"
+        "20202020202020202020202020202020202020202020202020202020202020202020202020544c532031"
+        "2e332c2073657276657220436572746966696361746556657269667900b5cfd95be72a6bc2f4a78f116e"
+        "5431e6de1159adf3262b79c24c104d937d8ac30400147aadeeac9cc5aa0b0f22b74c28bcdbff12d34554"
+        "200355",
+        853,
+        "eda07978cfe8924d24098d448a4f14f6cbbe07f83199b8a66ddfc75da6ef4745",
+    },
+    // V5, response
+    {
+        "010003f800000005110001f0120040d3341fa639600772ded132aac7d449887891bbdc18fc18aa3d9eed"
+        "7dab950ed39736d49ffa0862157a16a8155ff0e7acfcb8ea51b515de4a3d07559dd0dedf0a2003ae",
+        942,
+        "599fcfd9e51a26d868dc556b9bb973d1fe69316892a4015315fc0491b0d6c2bb",
+    },
+};
+
+const struct vector_dc vector_dcs[VECTOR_NUM_DCS] = {
+    {
+        "MIIBujCCAWCgAwIBAgIBATAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5EQyBWZWN0b3IgUm9vdDAeFw0yNjEx"
+        "MDEwMDAwMDBaFw0yNzAxMzAwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqG"
+        "SM49AwEHA0IABEOOXkKJggKDfg7x3jD1A81xXSzUcgYOkhWbwPKovWT22tWITd4C2TjJc2tEF2+AHavWEo1e"
+        "UyXjinupC1ri3FajgZ0wgZowDAYDVR0TAQH/BAIwADAOBgNVHQ8BAf8EBAMCB4AwEwYDVR0lBAwwCgYIKwYB"
+        "BQUHAwEwFAYDVR0RBA0wC4IJbG9jYWxob3N0MA8GCSsGAQQBgtpLLAQCBQAwHQYDVR0OBBYEFLXI3wyJpiWK"
+        "IMQnVX0+6OSHrcouMB8GA1UdIwQYMBaAFAUJLkZojuosJdUBdXYTxlZLFjWtMAoGCCqGSM49BAMCA0gAMEUC"
+        "IBsenhxMZQgOPmJEtacsYR3ROBTMj8xEukfcl/UmNLwTAiEAqhELaqPRjovPvDgBen4h1ZP5ns18KHTx4+k9"
+        "J0cZR4U=",
+        "00239880040300005b3059301306072a8648ce3d020106082a8648ce3d030107034200040881f8980875"
+        "de78afa7761fcb54ff6a7fd93f7fac79c851af5caa1af66081083776f8923cfd1b3d13246e389cdadaf8"
+        "4736bc47c031a66580fab7602f02ca4c040300473045022045dc74aca554c4e05f738ff6f47339b060b8"
+        "7d12ea3e5937768c5ab90a39b5d7022100b0b51e25d28fa9cc0dc645188af43a2503759f82d1a0bc93bf"
+        "89af0de5bd0d4f",
+        0x0403,
+        646,
+        "6bc8b38de0b06ce896cf9d460c83b02a8ff3774218da55f4373019af9649b84f",
+    },
+    {
+        "MIIB1zCCAX2gAwIBAgIBAjAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5EQyBWZWN0b3IgUm9vdDAeFw0yNjEx"
+        "MDEwMDAwMDBaFw0yNzAxMzAwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDB2MBAGByqGSM49AgEGBSuB"
+        "BAAiA2IABNEprABZStT5yGYy15q+ZmWQ3eudPRpuj2krPC07dHf+y7TlxU2GxX56MFVhTlLVJ3s6jwoht+ay"
+        "7LOWtHytfo0288CcZaH7dIB/U0Bw/JvJ+THloK+nZLctSv9F4w0YVqOBnTCBmjAMBgNVHRMBAf8EAjAAMA4G"
+        "A1UdDwEB/wQEAwIHgDATBgNVHSUEDDAKBggrBgEFBQcDATAUBgNVHREEDTALgglsb2NhbGhvc3QwDwYJKwYB"
+        "BAGC2kssBAIFADAdBgNVHQ4EFgQU2tzBxdIREllkn+nUVGDft4+/GzIwHwYDVR0jBBgwFoAUBQkuRmiO6iwl"
+        "1QF1dhPGVksWNa0wCgYIKoZIzj0EAwIDSAAwRQIhANS8P3BBbKEIosXaANdvY22A4FZHG+CLZeHRcqwLtHeO"
+        "AiAMe9TY4v4fd+EUXi3pqEovR/rHhVZ4POghROWU5265bg==",
+        "00239880040300005b3059301306072a8648ce3d020106082a8648ce3d030107034200040881f8980875"
+        "de78afa7761fcb54ff6a7fd93f7fac79c851af5caa1af66081083776f8923cfd1b3d13246e389cdadaf8"
+        "4736bc47c031a66580fab7602f02ca4c050300673065023100a545f1c65c623d10f5d063af11a38227c4"
+        "6b180af5049894b6d55ca38de2542d2edae7c7a87fa8f6f2abac7b11927b140230647e22e74a82f953cf"
+        "5b18ccdb06f354bcef6629a9fddc84eff17d94900aa04f26b45ad11c374018fbfae745f8815425",
+        0x0503,
+        675,
+        "64db35a0199257a5bf0a2194a614cd1f9bbbeecf5c3b3fccc1ab28c7142e0e16",
+    },
+    {
+        "MIIChTCCAiugAwIBAgIBAzAKBggqhkjOPQQDAjAZMRcwFQYDVQQDDA5EQyBWZWN0b3IgUm9vdDAeFw0yNjEx"
+        "MDEwMDAwMDBaFw0yNzAxMzAwMDAwMDBaMBQxEjAQBgNVBAMMCWxvY2FsaG9zdDCCASIwDQYJKoZIhvcNAQEB"
+        "BQADggEPADCCAQoCggEBAMbwGtskfdgg5OyVkje9OXKJiWs6VIQaHtB6IRV6VWbRINadkBEtgpE/24g+gRhE"
+        "/e0rmiGBEzahC2BEESnz5hcqDiwUSYZXk7WVvIJCU9GHDuy7JtjxsGoDXF5ln6cAdplyddcp+6V9QJNJOmC/"
+        "LZxwRnceb5Z3WlPEDTHVNXjGTgwcnaqUOaBFi2PYtZyVI525ZuILc60s6Ej6+EWp4yGh0rNaQDGCuZLF80G+"
+        "KNn7GARYOoswmIsHuQBgn3aIu63xA5xAfn83qoX9TdQ1jPXItkyCK8LkkwgV7QeJxQ2C7H/w80ZfLc9lOS4e"
+        "RBiQFaxiMj9cIlO9Gkq0rMKlErkCAwEAAaOBnTCBmjAMBgNVHRMBAf8EAjAAMA4GA1UdDwEB/wQEAwIHgDAT"
+        "BgNVHSUEDDAKBggrBgEFBQcDATAUBgNVHREEDTALgglsb2NhbGhvc3QwDwYJKwYBBAGC2kssBAIFADAdBgNV"
+        "HQ4EFgQU9jubuyMXOk9KGzPgMD6z06xpneEwHwYDVR0jBBgwFoAUBQkuRmiO6iwl1QF1dhPGVksWNa0wCgYI"
+        "KoZIzj0EAwIDSAAwRQIhAJitOeVkeYMMN608JHiNe4yP5epg00YbTuyWdYGs4DOJAiBwsOuTkBhH18dNY+JT"
+        "Ynz6gcsagn7iRMzBWj3UZeEuuQ==",
+        "00239880040300005b3059301306072a8648ce3d020106082a8648ce3d030107034200040881f8980875"
+        "de78afa7761fcb54ff6a7fd93f7fac79c851af5caa1af66081083776f8923cfd1b3d13246e389cdadaf8"
+        "4736bc47c031a66580fab7602f02ca4c08040100065ce7a2eb60f8247cc020a365175e229dd98f43d241"
+        "319ce568c960d138b08710e4e3baffd6b1a5bd0c9a527331bbfdc74b6bc200a3c3c782babb5b4e21687c"
+        "adfe580b7b502e93c8fdc0bb6281a8f0ad2d7fe34b4a318190a4ec71d562e8831bb3ecb1d5ee38e549db"
+        "8a25ae8c6ac990bf5c0acea9459cec4543e5ff7918d525f1c8cb79b0a15eddfe8185f08734b2bc372458"
+        "2a649cd059caa2d226a21c3647961ddf7103aff2e745ba882ba510c16a52765165f5001c002a14a60522"
+        "5213a20e59db195978b6b100480185305438d8b630e4d90852b798698a96ede01ce936e45d3f66db8124"
+        "f5463cb9b955ba6cb41bb8beabe4355a05c2fa299685de25",
+        0x0804,
+        849,
+        "53d2a9c4002e3cd657220487b4afb863cdc8e5938192b6d39a34b81246450cb2",
+    },
+};
+
+const char VECTOR_DC_CLIENT[] =
+    "00239880040300005b3059301306072a8648ce3d020106082a8648ce3d030107034200040881f8980875de78"
+    "afa7761fcb54ff6a7fd93f7fac79c851af5caa1af66081083776f8923cfd1b3d13246e389cdadaf84736bc47"
+    "c031a66580fab7602f02ca4c040300463044022060f5e26ecda09fb84c27dec8fb94b0876e9b5bad938085df"
+    "92553ac36740b9b7022002867a5d2d6881fb31d8f8a5bdfaa41e2734864201a9156c2130cd9f692dfa8f";
+
+size_t vector_unhex(uint8_t *out, size_t max, const char *hex) {
+  const size_t len = strlen(hex) / 2;
+  assert_true(len <= max);
+  assert_int_equal(bytes_from_hex(out, len, hex), STATUS_OK);
+  return len;
+}
+
+size_t vector_packet_bytes(uint8_t out[VECTOR_PACKET_MAX_LEN], const struct vector_packet *packet) {
+  const size_t len = vector_unhex(out, VECTOR_PACKET_MAX_LEN, packet->hex);
+  assert_true(len + packet->num_zeros <= VECTOR_PACKET_MAX_LEN);
+  memset(out + len, 0, packet->num_zeros);
+  return len + packet->num_zeros;
+}
+
+void vector_assert_sha256(struct bytes in, const char *hex) {
+  uint8_t digest[SHA256_DIGEST_LENGTH];
+  char text[2 * SHA256_DIGEST_LENGTH + 1];
+  SHA256(in.data, in.len, digest);
+  assert_string_equal(bytes_to_hex(text, bytes_of(digest, sizeof(digest))), hex);
+}
+
+size_t vector_certificate(uint8_t out[VECTOR_CERT_MAX_LEN], const struct vector_dc *vector) {
+  uint8_t *der = NULL;
+  size_t len = 0;
+  assert_int_equal(
+      bytes_from_base64(&der, &len, bytes_text(vector->certificate), VECTOR_CERT_MAX_LEN),
+      STATUS_OK);
+  memcpy(out, der, len);
+  free(der);
+  return len;
+}
