@@ -18,14 +18,16 @@
 #include "common/tls/credential.h"
 
 struct chain {
-  char *label;                 // as configured: "primary", "backup", ...
-  char *path;                  // where it was read
+  char *label;  // as configured: "primary", "backup", ...
+  char *path;   // where it was read
   struct cert_info info;
   CRYPTO_BUFFER *certs[CERT_MAX_IN_CHAIN];
   size_t num_certs;
-  bool has_staple;
-  int64_t staple_ends_s;       // nextUpdate; 0: none
+  bool has_staple;        // `tls` shows it
+  int64_t staple_ends_s;  // nextUpdate; 0: none
+  bool is_revoked;        // so said the OCSP response, signed by the issuer
   struct tls_chain *tls;
+  struct tls_chain *tls_bare;  // the same without the staple; NULL if `tls` has none
   const struct state *key_state;
   const struct state *ca_state;
   // The DC of the moment, or NULL. The control thread swaps it and gives up the
@@ -36,28 +38,44 @@ struct chain {
 };
 
 // chain_load reads the PEM chain at `path` (leaf first) and the OCSP response at
-// path + ".ocsp" if there is one (checked: for this leaf, good, not ended).
-// `method` signs with the certificate's key.
-// STATUS_SYSTEM, STATUS_FORMAT, STATUS_REFUSED (a private key is in the file).
+// path + CHAIN_STAPLE_SUFFIX if there is one (staple.h has the checks). A response
+// that does not pass is logged and not used: it never stops a load. `method` signs
+// with the certificate's key and outlives the chain; NULL for tools that only look.
+// STATUS_SYSTEM, STATUS_FORMAT, STATUS_LIMIT, STATUS_MEMORY, STATUS_REFUSED (a
+// private key is in the file).
+#define CHAIN_STAPLE_SUFFIX ".ocsp"
 enum status chain_load(struct chain **out, const char *label, const char *path,
                        struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
                        CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
 void chain_free(struct chain *chain);
+
+// chain_tls is what to show at `now_s`: a staple is served to its last good second,
+// then left out. Threads: any.
+static inline struct tls_chain *chain_tls(const struct chain *chain, int64_t now_s) {
+  return chain->tls_bare != NULL && now_s >= chain->staple_ends_s ? chain->tls_bare : chain->tls;
+}
 
 // Why a chain is not usable now (design, "Which signature answers a handshake").
 enum chain_fault {
   CHAIN_USABLE,
   CHAIN_EXPIRED,
   CHAIN_NOT_YET_VALID,
-  CHAIN_KEY_OUT,       // its key is out of service
-  CHAIN_CA_OUT,        // its CA is out of service
-  CHAIN_NO_STAPLE,     // must-staple and no good staple
+  CHAIN_REVOKED,    // its CA said so
+  CHAIN_KEY_OUT,    // its key is out of service
+  CHAIN_CA_OUT,     // its CA is out of service
+  CHAIN_NO_STAPLE,  // must-staple and no good staple
   CHAIN_NUM_FAULTS,
 };
 const char *chain_fault_name(enum chain_fault fault);
 
 // chain_judge decides; a key in service by word of its own outranks its CA's
-// state. No lock, no allocation.
+// state. Of several faults the first in the order above is named. No lock, no
+// allocation. Threads: any.
 enum chain_fault chain_judge(const struct chain *chain, int64_t now_s);
+
+// What a drill supposes (NULL: nothing): that this state of a key or CA says out
+// of service, whatever it says now.
+enum chain_fault chain_judge_if(const struct chain *chain, int64_t now_s,
+                                const struct state *out_of_service);
 
 #endif  // DEPUTY_CERTSTORE_CHAIN_H_

@@ -4,6 +4,7 @@
 #   Deputy::event    libevent core, extra, pthreads; never libevent_openssl,
 #                    which is built for another TLS library
 #   Deputy::curl     libcurl, GnuTLS flavour
+#   Deputy::gnutls   for certstore/staple.c only: an OCSP parser
 #   Deputy::jansson  Deputy::lmdb  Deputy::cmocka  Deputy::seccomp
 #   Deputy::p11kit   headers only: PKCS#11 modules are dlopened
 
@@ -23,6 +24,7 @@ endfunction()
 
 deputy_find_library(event libevent_core libevent_extra libevent_pthreads)
 deputy_find_library(curl libcurl)
+deputy_find_library(gnutls gnutls)
 deputy_find_library(jansson jansson)
 deputy_find_library(lmdb lmdb)
 deputy_find_library(cmocka cmocka)
