@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/log.h"
 
 #define FIRST_NUM_POSTS 64
 
@@ -96,9 +98,27 @@ static void on_wake(evutil_socket_t fd, short what, void *arg) {
 
 // --- the loop ----------------------------------------------------------------
 
+// libevent prints on standard error unless told otherwise.
+static void on_libevent_log(int severity, const char *text) {
+  static struct log_gate gate;
+  uint64_t num_held = 0;
+  if (severity > EVENT_LOG_DEBUG && log_gate_pass(&gate, 1, &num_held)) {
+    log_warn(0, "libevent", "text=\"%s\" held=%" PRIu64, text, num_held);
+  }
+}
+
+static void on_libevent_fatal(int code) {
+  (void)code;  // the reason was logged
+  check_failed("libevent", __FILE__, __LINE__);
+}
+
 static struct event_base *new_base(void) {
   struct event_base *base = NULL;
-  struct event_config *config = event_config_new();
+  struct event_config *config = NULL;
+  // For the whole process; the same each time.
+  event_set_log_callback(on_libevent_log);
+  event_set_fatal_callback(on_libevent_fatal);
+  config = event_config_new();
   if (config == NULL) {
     return NULL;
   }
@@ -158,6 +178,9 @@ void loop_free(struct loop *loop) {
     event_free(loop->wake_event);
   }
   if (loop->base != NULL) {
+    // The owners have cleaned up: what is left are libevent's own callbacks, of
+    // name queries that were given up, and these free memory.
+    (void)event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
   }
   if (loop->wake_fd >= 0) {
@@ -179,6 +202,8 @@ void loop_run(struct loop *loop) {
   loop->is_running = false;
   atomic_store(&loop->is_stopping, false);
 }
+
+bool loop_is_running(const struct loop *loop) { return loop->is_running; }
 
 void loop_stop(struct loop *loop) {
   atomic_store(&loop->is_stopping, true);

@@ -21,6 +21,8 @@ void loop_free(struct loop *loop);
 // loop_run serves until loop_stop. loop_stop may come from any thread.
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
+// loop_is_running says whether the caller stands inside loop_run.
+bool loop_is_running(const struct loop *loop);
 
 // loop_post runs fn(arg) on the loop's thread, soon, in the order posted by
 // each thread. Threads: any. Never blocks beyond a short mutex; posts made

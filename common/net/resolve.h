@@ -8,20 +8,35 @@
 #include "common/net/loop.h"
 
 #define RESOLVE_MAX_ADDRESSES 16
+#define RESOLVE_LIMIT_MS 10000
 
 struct resolver;
 struct resolve_query;
 
-// resolver_new makes the loop's resolver. It reads the system's resolv.conf.
+// resolver_new makes the loop's resolver. It reads the system's resolv.conf and
+// hosts file, once. STATUS_MEMORY, STATUS_SYSTEM. Without a usable resolv.conf
+// it warns and knows what needs no server.
 enum status resolver_new(struct resolver **out, struct loop *loop);
-void resolver_free(struct resolver *resolver);  // open queries end without a callback
 
-// resolver_query looks `host` up and calls `fn` once, later, with `num` borrowed
-// addresses (port filled in), or with num 0 and STATUS_NOT_FOUND/TIMEOUT.
+// resolver_new_with asks `server` only, and reads no file.
+enum status resolver_new_with(struct resolver **out, struct loop *loop,
+                              const struct address *server);
+
+// resolver_free ends open queries without a callback. Before loop_free; in a
+// callback of the running loop it finishes in the next round.
+void resolver_free(struct resolver *resolver);
+
+// resolver_query looks `host` up and calls `fn` once, never before it returns,
+// with `num` borrowed addresses (port filled in), or with num 0 and
+//   STATUS_NOT_FOUND    there is no such name, or it has no address
+//   STATUS_TIMEOUT      no server answered within RESOLVE_LIMIT_MS
+//   STATUS_UNAVAILABLE  the servers cannot tell
+// The query lives until its callback begins. STATUS_MEMORY.
 enum status resolver_query(
     struct resolve_query **out, struct resolver *resolver, const char *host, uint16_t port,
     void (*fn)(void *arg, enum status st, const struct address *addresses, size_t num), void *arg);
-// resolve_query_cancel ends a query whose callback has not run; it will not.
+
+// resolve_query_cancel ends a query whose callback has not begun; it will not.
 void resolve_query_cancel(struct resolve_query *query);
 
 #endif  // DEPUTY_COMMON_NET_RESOLVE_H_
