@@ -15,7 +15,7 @@
 
 struct http_client;
 
-struct http_identity {  // mutual TLS, PEM files; all borrowed for the call
+struct http_identity {    // mutual TLS, PEM files; all borrowed for the call
   const char *ca_path;    // trust anchors; NULL: the system's
   const char *cert_path;  // NULL: none
   const char *key_path;
@@ -29,13 +29,13 @@ struct http_answer {
 };
 
 struct http_call {
-  const char *url;               // https:// only, unless allow_http
+  const char *url;  // https:// only, unless allow_http
   bool allow_http;
-  const char *method;            // "GET", "POST"
-  const char *content_type;      // NULL: application/json
-  struct bytes body;             // copied
-  int64_t limit_ms;              // whole call
-  size_t max_answer_len;         // bytes; more: STATUS_LIMIT
+  const char *method;                    // "GET", "POST"
+  const char *content_type;              // NULL: application/json
+  struct bytes body;                     // copied
+  int64_t limit_ms;                      // whole call
+  size_t max_answer_len;                 // bytes; more: STATUS_LIMIT
   const struct http_identity *identity;  // NULL: no client certificate, system trust
 };
 

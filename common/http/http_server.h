@@ -17,6 +17,8 @@
 
 #define HTTP_MAX_HEADERS_LEN (16u << 10)
 #define HTTP_REQUEST_TIMEOUT_MS 30000  // a whole request, TLS handshake included
+// Of these the handshake may take 10 s. A peer that reads no reply, or begins no
+// further request for as long, is closed too.
 
 struct http_server;
 struct http_request;
@@ -33,7 +35,9 @@ struct http_server_config {
   void *arg;                        // given to every handler
   size_t max_body_len;              // bytes; larger: 413
   size_t max_connections;           // more are closed at accept and counted
-  SSL_CTX *tls;                     // borrowed; NULL: plain (UNIX socket, loopback)
+  SSL_CTX *tls;                     // a reference is kept; NULL: plain (UNIX socket, loopback)
+  int64_t limit_ms;                 // a whole request, a whole reply, the idle time between
+                                    // requests; 0: HTTP_REQUEST_TIMEOUT_MS
 };
 
 struct http_server_stats {
@@ -42,18 +46,26 @@ struct http_server_stats {
   _Atomic uint64_t num_open;              // now
   _Atomic uint64_t num_refused;           // over max_connections
   _Atomic uint64_t num_handshake_failed;  // TLS
+  _Atomic uint64_t num_malformed;         // 400, 417, 501, 505: not asked of any route
+  _Atomic uint64_t num_too_large;         // 413, 431
+  _Atomic uint64_t num_timeouts;          // request or reply not through in time
+  _Atomic uint64_t num_cut;               // ended within a request or a reply
 };
 
 // http_server_new makes a server on the loop; http_server_listen adds a
-// listening socket (taken). Unknown path: 404; known path, other method: 405;
-// both with a JSON body {"error":{"code","message"}}.
+// listening socket (taken). The process must ignore SIGPIPE (program_harden). Unknown path: 404;
+// known path, other method: 405; both with a JSON body {"error":{"code","message"}}.
 enum status http_server_new(struct http_server **out, struct loop *loop,
                             const struct http_server_config *config);
 enum status http_server_listen(struct http_server *server, int *fd, struct errmsg *err);
 // http_server_drain stops accepting; requests under way are finished. fn(arg) is
-// called when none is left.
+// called later, from the loop, when no connection is left.
 void http_server_drain(struct http_server *server, void (*fn)(void *arg), void *arg);
+// http_server_free closes everything. Requests that are not answered yet stay
+// valid and are still to be answered (to nobody). Before loop_free.
 void http_server_free(struct http_server *server);
+// http_server_set_tls uses another context for connections to come.
+void http_server_set_tls(struct http_server *server, SSL_CTX *tls);
 const struct http_server_stats *http_server_stats(const struct http_server *server);
 
 // --- within a handler, and until the reply --------------------------------------
