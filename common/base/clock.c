@@ -41,8 +41,9 @@ static void put_digits(char *out, int64_t value, int num) {
 // so that the leap day is its last and the months need no table. Written out
 // because gmtime_r takes the lock of the time zone, and audit lines are many.
 static void civil_from_days(int64_t days, int64_t *out_year, int64_t *out_month, int64_t *out_day) {
-  int64_t from_era = days + 719468;  // days since 0000-03-01
-  int64_t era = from_era / 146097;   // 400 years each; never negative here
+  // Counted from 400 years before 0000-03-01, so that nothing is negative.
+  int64_t from_era = days + 719468 + 146097;
+  int64_t era = from_era / 146097 - 1;  // 400 years each
   int64_t day_of_era = from_era % 146097;
   int64_t year_of_era =
       (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
