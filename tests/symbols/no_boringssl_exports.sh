@@ -18,9 +18,12 @@ libcrypto="$3"
 tmp="$(mktemp -d)"
 trap 'rm -rf "$tmp"' EXIT
 
-# T, D, B, R, V, W: what another object could bind to.
+# T, D, B, R, V, W: what another object could bind to. Newer BoringSSL also holds
+# copies of the C++ library's own inline functions (St: namespace std), which are
+# the same in every object.
 nm -g --defined-only "$libssl" "$libcrypto" 2>/dev/null |
-  awk 'NF == 3 && $2 ~ /^[A-Z]$/ { print $3 }' | sort -u >"$tmp/boringssl"
+  awk 'NF == 3 && $2 ~ /^[A-Z]$/ && $3 !~ /^_ZT?[A-Z]?N?K?St/ { print $3 }' |
+  sort -u >"$tmp/boringssl"
 nm -D --defined-only "$exe" >"$tmp/nm"
 awk 'NF == 3 { sub(/@.*/, "", $3); print $3 }' "$tmp/nm" | sort -u >"$tmp/exported"
 
