@@ -392,7 +392,9 @@ static bool fill_input(struct tls_stream *s) {
 }
 
 static void show_input(struct tls_stream *s) {
-  if (s->has_unseen_input && s->state != ENDED && !s->is_freed && !s->is_paused) {
+  // With its output full the owner could only look away again.
+  if (s->has_unseen_input && s->state != ENDED && !s->is_freed && !s->is_paused &&
+      !s->is_output_high) {
     s->has_unseen_input = false;
     s->events->on_data(s->arg);
   }
@@ -405,7 +407,7 @@ static void read_some(struct tls_stream *s) {
     size_t before = s->in.len;
 
     show_input(s);
-    if (!is_full) {
+    if (!is_full || s->has_unseen_input) {
       break;
     }
     if (s->in.len == before && may_read_now(s) && !s->is_freed) {
@@ -660,6 +662,16 @@ void tls_stream_pause(struct tls_stream *stream, bool is_paused) {
   stream->is_paused = is_paused;
   if (was_paused && !is_paused && stream->state != ENDED) {
     stream->has_unseen_input = stream->in.len > 0;
+    timer_arm_ms(&stream->wake, 0);
+  }
+}
+
+void tls_stream_again(struct tls_stream *stream) {
+  if (stream->state != OPEN || stream->in.len == 0) {
+    return;
+  }
+  stream->has_unseen_input = true;
+  if (!stream->is_output_high) {  // else note_output wakes it
     timer_arm_ms(&stream->wake, 0);
   }
 }

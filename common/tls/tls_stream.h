@@ -68,6 +68,10 @@ struct bytes tls_stream_input(const struct tls_stream *stream);
 void tls_stream_consume(struct tls_stream *stream, size_t len);
 // tls_stream_pause stops reading (the owner has too much in hand); resume later.
 void tls_stream_pause(struct tls_stream *stream, bool is_paused);
+// tls_stream_again: the owner left whole packets in the input, as its share of the
+// round was used up or its output full. on_data is called again in a later round,
+// and not before there is room for output.
+void tls_stream_again(struct tls_stream *stream);
 
 // Output: reserve room for at most `max` bytes, write there, commit what was
 // written; flushed at the end of the round (or by tls_stream_flush). STATUS_LIMIT
