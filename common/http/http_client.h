@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // http_client: HTTP requests out, by libcurl's multi interface on the loop:
-// issuer, and later OCSP, CRL, ACME, etcd. Never blocks; names are resolved by
-// libcurl's own threads. Answers are whole and bounded.
+// issuer, and later OCSP, CRL, ACME, etcd. Never blocks on the network; names are
+// resolved by libcurl's own threads. Answers are whole and bounded. Connections
+// are kept and used again. No redirect is followed, no proxy is taken from the
+// environment, no file of the user's is read. Threads: the loop's.
 #ifndef DEPUTY_COMMON_HTTP_HTTP_CLIENT_H_
 #define DEPUTY_COMMON_HTTP_HTTP_CLIENT_H_
 
@@ -39,13 +41,29 @@ struct http_call {
   const struct http_identity *identity;  // NULL: no client certificate, system trust
 };
 
+// http_client_new: STATUS_MEMORY, or STATUS_UNAVAILABLE when libcurl does not start.
 enum status http_client_new(struct http_client **out, struct loop *loop);
-void http_client_free(struct http_client *client);  // open calls end without a callback
+// http_client_free: open calls end without a callback. Not from within one.
+void http_client_free(struct http_client *client);
 
 // http_client_start starts a call; `fn` is called once, later. The id cancels it.
+// It may start and cancel calls. STATUS_MEMORY, STATUS_FORMAT (the URL is none).
+// What the answer's status can be:
+//   STATUS_OK           an answer came, whatever its code
+//   STATUS_TIMEOUT      limit_ms passed
+//   STATUS_UNAVAILABLE  no such host, nobody there
+//   STATUS_CRYPTO       TLS failed: the peer is not trusted, or does not trust us, or
+//                       a PEM file cannot be used
+//   STATUS_LIMIT        the answer is longer than max_answer_len
+//   STATUS_CLOSED       the peer went away within the answer
+//   STATUS_FORMAT       the answer is not HTTP, or the URL is malformed
+//   STATUS_REFUSED      the URL's protocol is not allowed
+//   STATUS_MEMORY
 enum status http_client_start(uint64_t *out_id, struct http_client *client,
                               const struct http_call *call,
                               void (*fn)(void *arg, const struct http_answer *answer), void *arg);
+// http_client_cancel ends a call whose callback has not run; it will not. An id
+// that is over is ignored.
 void http_client_cancel(struct http_client *client, uint64_t id);
 
 // http_client_check_library refuses a libcurl that is not the GnuTLS flavour.

@@ -109,6 +109,7 @@ struct http_request {
   size_t body_len;
   struct evkeyvalq query;
   char peer[ADDRESS_TEXT_LEN];
+  int64_t peer_uid;
 };
 
 // http_conn_new is evhttp's bufferevent callback: it never fails.

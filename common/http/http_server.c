@@ -289,6 +289,16 @@ static void route(struct http_server *server, struct http_request *request) {
   }
 }
 
+static int64_t uid_of_peer(const struct address *peer, int fd) {
+  struct ucred credentials;
+  socklen_t len = sizeof(credentials);
+  if (peer->storage.ss_family != AF_UNIX ||
+      getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) != 0) {
+    return -1;
+  }
+  return (int64_t)credentials.uid;
+}
+
 void http_request_deliver(struct evhttp_request *evreq, void *arg) {
   struct http_server *server = arg;
   struct http_conn *conn = server->delivering;
@@ -311,8 +321,10 @@ void http_request_deliver(struct evhttp_request *evreq, void *arg) {
   request->body_len = conn->body_len;
   conn->body = NULL;
   conn->body_len = conn->body_cap = 0;
+  request->peer_uid = -1;
   if (address_of_peer(&peer, conn->fd) == STATUS_OK) {
     (void)address_format(request->peer, &peer);
+    request->peer_uid = uid_of_peer(&peer, conn->fd);
   }
   query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(evreq));
   if (query != NULL) {
@@ -340,6 +352,8 @@ const char *http_request_header(const struct http_request *request, const char *
 const SSL *http_request_ssl(const struct http_request *request) { return request->ssl; }
 
 const char *http_request_peer(const struct http_request *request) { return request->peer; }
+
+int64_t http_request_peer_uid(const struct http_request *request) { return request->peer_uid; }
 
 // --- replies ---------------------------------------------------------------------------
 

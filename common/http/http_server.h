@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <openssl/base.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/base/bytes.h"
 #include "common/base/errmsg.h"
@@ -79,6 +80,9 @@ const char *http_request_header(const struct http_request *request, const char *
 const SSL *http_request_ssl(const struct http_request *request);
 // The address of the peer as text, for audit lines.
 const char *http_request_peer(const struct http_request *request);
+// http_request_peer_uid is the user at the other end of a UNIX socket when it
+// connected (unix(7), SO_PEERCRED); -1 for other sockets.
+int64_t http_request_peer_uid(const struct http_request *request);
 
 // Exactly one of these answers a request, and ends its life.
 void http_reply(struct http_request *request, int code, const char *content_type,
