@@ -7,35 +7,52 @@
 #define DEPUTY_PROXY_ADMIN_H_
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "certstore/certstore.h"
+#include "common/base/errmsg.h"
 #include "common/base/metrics.h"
 #include "common/base/sink.h"
+#include "common/base/status.h"
 #include "common/net/loop.h"
+#include "proxy/state_file.h"
 
 // What admin needs of the proxy; filled by main, outlives the admin object. The
-// callbacks run on the control loop.
+// callbacks run on the control loop; those marked so may be NULL.
 struct admin_host {
   void *arg;
-  struct states *states;
-  const char *states_path;  // where they are kept; "" keeps them in memory only
-  struct sink *audit;
+  struct state_file *state_file;  // opened by main, before anything is served
+  struct states *states;          // the same that state_file keeps
+  struct sink *audit;             // may be NULL
   // The snapshot in force.
   const struct certstore *(*store)(void *arg);
-  // Writes all metrics.
+  // Writes all metrics of the proxy (admin adds its own and the state file's).
   void (*write_metrics)(void *arg, struct metrics_text *text);
   // Adds to GET /v1/status (version, uptime, workers, connections, listeners...).
   void (*add_status)(void *arg, json_t *object);
+  // Why the chain has no delegated credential: a short static phrase, as "RSA
+  // leaf" or "asked for"; NULL when it is not known. Asked only when there is none.
+  // May be NULL.
+  const char *(*why_no_dc)(void *arg, const struct chain *chain);
+  // Does the configuration let the name use delegated credentials? May be NULL.
+  bool (*may_use_dc)(void *arg, const struct cert_name *name);
   // Reload; answers why not in err.
   enum status (*reload)(void *arg, struct errmsg *err);
-  // Something changed: DCs for chains that now matter may be wanted sooner.
+  // Something changed: DCs for chains that now matter may be wanted sooner. May be
+  // NULL.
   void (*on_states_changed)(void *arg);
 };
 
 struct admin;
-// admin_new serves on `fd` (a listening UNIX or loopback socket; taken).
-enum status admin_new(struct admin **out, struct loop *loop, const struct admin_host *host, int *fd,
+// admin_new makes the API; admin_listen serves it on `fd` (a listening UNIX or
+// loopback socket; taken), and may be called for several.
+enum status admin_new(struct admin **out, struct loop *loop, const struct admin_host *host,
                       struct errmsg *err);
+enum status admin_listen(struct admin *admin, int *fd, struct errmsg *err);
+
+// admin_free ends it when the loop has ended: requests under way get no answer,
+// but a change that was being written is in the file (state_file_close). NULL is
+// allowed.
 void admin_free(struct admin *admin);
 
 #endif  // DEPUTY_PROXY_ADMIN_H_
