@@ -16,8 +16,10 @@
 #include <stdint.h>
 
 #include "common/base/bytes.h"
-#include "common/base/errmsg.h"
 #include "common/base/status.h"
+#include "common/wire/scheme.h"
+
+#define TLS_STAPLE_MAX_LEN (32u << 10)  // bytes of one OCSP response
 
 // A chain with its staple (and later its compressed form).
 struct tls_chain;
@@ -25,6 +27,9 @@ struct tls_chain;
 // tls_chain_new keeps references to `certs` (leaf first) and a copy of the
 // staple (may be empty). `method` signs with the certificate's key (static).
 // A local key in `key` instead of a method is for benchmarks and tests.
+//   STATUS_CRYPTO  the library cannot serve this leaf (the error queue says why;
+//                  drain it)
+//   STATUS_LIMIT, STATUS_MEMORY
 enum status tls_chain_new(struct tls_chain **out, CRYPTO_BUFFER *const *certs, size_t num_certs,
                           struct bytes staple, const SSL_PRIVATE_KEY_METHOD *method, EVP_PKEY *key);
 struct tls_chain *tls_chain_ref(struct tls_chain *chain);
@@ -44,13 +49,13 @@ int64_t tls_dc_expiry_s(const struct tls_dc *dc);
 // Why a DC was not offered to a client (delegated-credentials, guard).
 enum tls_guard {
   TLS_GUARD_PASS,
-  TLS_GUARD_NO_DC,           // none in memory for this leaf
-  TLS_GUARD_OLD_VERSION,     // below TLS 1.3
-  TLS_GUARD_NOT_OFFERED,     // no extension 34
-  TLS_GUARD_EXPIRED,         // within the margin of its end
-  TLS_GUARD_SCHEME,          // its scheme is not in the client's DC list or signature_algorithms
-  TLS_GUARD_ALGORITHM,       // delegation algorithm not in signature_algorithms
-  TLS_GUARD_NSS_RULE,        // algorithm neither equals the scheme nor is in the DC list
+  TLS_GUARD_NO_DC,        // none in memory for this leaf
+  TLS_GUARD_OLD_VERSION,  // below TLS 1.3
+  TLS_GUARD_NOT_OFFERED,  // no extension 34
+  TLS_GUARD_EXPIRED,      // within the margin of its end
+  TLS_GUARD_SCHEME,       // its scheme is not in the client's DC list or signature_algorithms
+  TLS_GUARD_ALGORITHM,    // delegation algorithm not in signature_algorithms
+  TLS_GUARD_NSS_RULE,     // algorithm neither equals the scheme nor is in the DC list
   TLS_GUARD_NUM,
 };
 const char *tls_guard_name(enum tls_guard guard);
@@ -61,12 +66,24 @@ enum tls_guard tls_dc_guard(const SSL *ssl, const struct tls_dc *dc, int64_t now
                             int64_t margin_s);
 
 // tls_client_takes_kind: can this client verify a handshake signature by a key of
-// this kind (signature_algorithms; for TLS 1.2 also the cipher suites it offers)?
-// In the certificate callback.
-bool tls_client_takes_kind(const SSL *ssl, int key_kind);
+// this kind (signature_algorithms; for TLS 1.2 also the cipher suites it offers,
+// if tls_client_hello_note saw them)? In the certificate callback. SHA-1 does not
+// count.
+bool tls_client_takes_kind(const SSL *ssl, enum key_kind kind);
+
+// tls_client_hello_note remembers which kinds of suites of TLS 1.2 the client
+// offers. For SSL_CTX_set_select_certificate_cb: later nobody can see the list.
+void tls_client_hello_note(const SSL_CLIENT_HELLO *hello);
+
+// tls_credential_prepare makes `ctx` fit for connections that get credentials:
+// schemes a key server knows (never SHA-1), no search for intermediates. Make it of
+// TLS_with_buffers_method, so that no X509 object is made for our own leaf.
+enum status tls_credential_prepare(SSL_CTX *ctx);
 
 // tls_install puts the chain, and the DC if not NULL, on the connection. In the
-// certificate callback; what was there is replaced. STATUS_CRYPTO.
+// certificate callback; what was there is replaced (below API version 32 all but
+// the staple of a chain that had one). A DC is of this very chain and has passed
+// tls_dc_guard for this client. STATUS_CRYPTO.
 enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc);
 
 // tls_dc_was_used: after the handshake, was it authenticated by the DC that was

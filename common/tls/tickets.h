@@ -26,9 +26,11 @@ struct tickets;
 
 // What the server supplies. Both run on the connection's thread in the handshake.
 struct ticket_hooks {
-  // on_seal fills the facts of the session that is being ticketed.
+  // on_seal fills the facts of the session that is being ticketed. A resumed
+  // connection gets new tickets too: their end must not be later than that of the
+  // facts that may_resume saw, or resumption would never end.
   void (*on_seal)(SSL *ssl, struct ticket_facts *out);
-  // on_open decides on a ticket that opened and has not ended.
+  // may_resume decides on a ticket that opened and has not ended.
   bool (*may_resume)(SSL *ssl, const struct ticket_facts *facts);
 };
 
@@ -38,11 +40,14 @@ void tickets_free(struct tickets *tickets);
 
 // tickets_rotate makes a new current key and keeps TICKET_NUM_KEYS - 1 earlier
 // ones. One thread rotates; handshakes of any thread go on meanwhile without a
-// lock. Memory of dropped keys is wiped and reused only after the next rotation.
+// lock. A dropped key is wiped by the next rotation, when nobody reads it any more.
+//   STATUS_AGAIN  all room is taken by keys that are still being read; the keys are
+//                 as before
 enum status tickets_rotate(struct tickets *tickets);
 
-// tickets_attach makes `ctx` seal and open with this set; `lifetime_s` bounds the
-// lifetime that clients are told and the session's own.
+// tickets_attach makes `ctx` seal and open with this set, which must outlive it, and
+// keeps no sessions by id; `lifetime_s` bounds the lifetime that clients are told and
+// the session's own. STATUS_MEMORY.
 enum status tickets_attach(SSL_CTX *ctx, struct tickets *tickets, uint32_t lifetime_s);
 
 #endif  // DEPUTY_COMMON_TLS_TICKETS_H_

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+// A ticket, as bytes:
+//
+//   name (16) | nonce (12) | AES-256-GCM of (session | ends_s (8) | leaf_sha256 (32)) | tag (16)
+//
+// with the name as associated data. Nonces are random: of one key far fewer than
+// 2^32 tickets are made before it is rotated (NIST SP 800-38D, section 8.3).
+//
+// Keys live in slots that are never freed while the set lives. Handshakes read
+// without a lock: a reader counts itself into a slot and then looks whether the
+// slot is still in use; who rotates takes the slot out of use and then looks
+// whether somebody is counted in. One of the two sees the other (both orders are
+// sequentially consistent), so that no key changes under a reader, however often
+// somebody rotates.
+#include "common/tls/tickets.h"
+
+#include <openssl/aead.h>
+#include <openssl/bytestring.h>
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/rand.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+
+#define NAME_LEN 16u
+#define KEY_LEN 32u
+#define NONCE_LEN 12u
+#define TAG_LEN 16u
+#define FACTS_LEN (8u + 32u)
+#define OVERHEAD (NAME_LEN + NONCE_LEN + FACTS_LEN + TAG_LEN)
+#define CACHE_LINE 64
+
+// More slots than keys: a dropped key may still have a reader when the next is made.
+#define NUM_SLOTS (2 * TICKET_NUM_KEYS + 2)
+#define NO_SLOT 0xffu
+
+struct slot {
+  _Alignas(CACHE_LINE) _Atomic uint32_t num_readers;
+  _Atomic bool is_used;
+  bool is_made;  // holds a key; the rotating thread's only
+  uint8_t name[NAME_LEN];
+  EVP_AEAD_CTX aead;
+};
+
+struct tickets {
+  // The slots of the keys, current first, one byte each.
+  _Atomic uint32_t order;
+  struct ticket_hooks hooks;
+  struct slot slots[NUM_SLOTS];
+};
+
+_Static_assert(NAME_LEN + KEY_LEN == TICKET_KEY_LEN, "a key is its name and its secret");
+_Static_assert(TICKET_NUM_KEYS <= 4, "order has a byte for each");
+
+static pthread_once_t index_once = PTHREAD_ONCE_INIT;
+static int ctx_index = -1;
+
+static void make_index(void) {
+  ctx_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+  CHECK(ctx_index >= 0);
+}
+
+// --- keys ------------------------------------------------------------------------
+
+static unsigned slot_at(uint32_t order, unsigned rank) { return (order >> (8 * rank)) & 0xffu; }
+
+static uint32_t order_with(uint32_t order, unsigned first) {
+  uint32_t mask = TICKET_NUM_KEYS == 4 ? UINT32_MAX : (1u << (8 * TICKET_NUM_KEYS)) - 1;
+
+  return ((order << 8) | first) & mask;
+}
+
+// slot_acquire borrows the key of a rank until slot_release; NULL: none there, or
+// it is being dropped at this moment.
+static struct slot *slot_acquire(struct tickets *tickets, unsigned rank) {
+  unsigned index = slot_at(atomic_load(&tickets->order), rank);
+  struct slot *slot;
+
+  if (index == NO_SLOT) {
+    return NULL;
+  }
+  slot = &tickets->slots[index];
+  atomic_fetch_add(&slot->num_readers, 1);
+  if (!atomic_load(&slot->is_used)) {
+    atomic_fetch_sub(&slot->num_readers, 1);
+    return NULL;
+  }
+  return slot;
+}
+
+static void slot_release(struct slot *slot) { atomic_fetch_sub(&slot->num_readers, 1); }
+
+// slot_wipe forgets the key of a slot nobody can read.
+static void slot_wipe(struct slot *slot) {
+  if (slot->is_made) {
+    EVP_AEAD_CTX_cleanup(&slot->aead);
+  }
+  OPENSSL_cleanse(&slot->aead, sizeof slot->aead);
+  OPENSSL_cleanse(slot->name, sizeof slot->name);
+  slot->is_made = false;
+}
+
+static enum status slot_fill(struct slot *slot) {
+  uint8_t key[KEY_LEN];
+  int ok;
+
+  RAND_bytes(slot->name, sizeof slot->name);
+  RAND_bytes(key, sizeof key);
+  ok = EVP_AEAD_CTX_init(&slot->aead, EVP_aead_aes_256_gcm(), key, sizeof key, TAG_LEN, NULL);
+  OPENSSL_cleanse(key, sizeof key);
+  slot->is_made = ok;
+  if (!ok) {
+    ERR_clear_error();
+    return STATUS_CRYPTO;
+  }
+  return STATUS_OK;
+}
+
+// take_free_slot wipes all slots that are out of use and unread, and returns one of
+// them, or NO_SLOT.
+static unsigned take_free_slot(struct tickets *tickets) {
+  unsigned found = NO_SLOT;
+
+  for (unsigned i = 0; i < NUM_SLOTS; i++) {
+    struct slot *slot = &tickets->slots[i];
+
+    if (!atomic_load(&slot->is_used) && atomic_load(&slot->num_readers) == 0) {
+      slot_wipe(slot);
+      found = i;
+    }
+  }
+  return found;
+}
+
+enum status tickets_rotate(struct tickets *tickets) {
+  enum status st = STATUS_OK;
+  uint32_t order = atomic_load(&tickets->order);
+  unsigned last = slot_at(order, TICKET_NUM_KEYS - 1);
+  unsigned next = take_free_slot(tickets);
+
+  if (next == NO_SLOT) {
+    TRY(STATUS_AGAIN);  // a thread has slept in each of them: next time
+  }
+  TRY(slot_fill(&tickets->slots[next]));
+  atomic_store(&tickets->slots[next].is_used, true);
+  atomic_store(&tickets->order, order_with(order, next));
+  if (last != NO_SLOT) {
+    atomic_store(&tickets->slots[last].is_used, false);
+  }
+
+out:
+  return st;
+}
+
+enum status tickets_new(struct tickets **out, const struct ticket_hooks *hooks) {
+  enum status st = STATUS_OK;
+  struct tickets *tickets = aligned_alloc(CACHE_LINE, sizeof *tickets);
+
+  *out = NULL;
+  if (tickets == NULL) {
+    return STATUS_MEMORY;
+  }
+  memset(tickets, 0, sizeof *tickets);
+  tickets->hooks = *hooks;
+  atomic_init(&tickets->order, UINT32_MAX);
+  TRY(tickets_rotate(tickets));
+  *out = tickets;
+  tickets = NULL;
+
+out:
+  tickets_free(tickets);
+  return st;
+}
+
+void tickets_free(struct tickets *tickets) {
+  if (tickets == NULL) {
+    return;
+  }
+  for (unsigned i = 0; i < NUM_SLOTS; i++) {
+    slot_wipe(&tickets->slots[i]);
+  }
+  free(tickets);
+}
+
+// --- sealing -----------------------------------------------------------------------
+
+static struct tickets *tickets_of(const SSL *ssl) {
+  return SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), ctx_index);
+}
+
+static void write_facts(uint8_t out[FACTS_LEN], const struct ticket_facts *facts) {
+  uint64_t ends_s = (uint64_t)facts->ends_s;
+
+  for (int i = 0; i < 8; i++) {
+    out[i] = (uint8_t)(ends_s >> (56 - 8 * i));
+  }
+  memcpy(out + 8, facts->leaf_sha256, sizeof facts->leaf_sha256);
+}
+
+static bool read_facts(struct ticket_facts *out, const uint8_t in[FACTS_LEN]) {
+  CBS cbs;
+  uint64_t ends_s = 0;
+
+  CBS_init(&cbs, in, FACTS_LEN);
+  if (!CBS_get_u64(&cbs, &ends_s) ||
+      !CBS_copy_bytes(&cbs, out->leaf_sha256, sizeof out->leaf_sha256)) {
+    return false;
+  }
+  out->ends_s = (int64_t)ends_s;
+  return true;
+}
+
+static size_t on_max_overhead(SSL *ssl) {
+  (void)ssl;
+  return OVERHEAD;
+}
+
+static int on_seal(SSL *ssl, uint8_t *out, size_t *out_len, size_t max, const uint8_t *in,
+                   size_t len) {
+  struct tickets *tickets = tickets_of(ssl);
+  struct ticket_facts facts = {0};
+  uint8_t *nonce = out + NAME_LEN;
+  uint8_t *body = nonce + NONCE_LEN;
+  size_t sealed_len = 0;
+  struct slot *slot;
+  int ok;
+
+  if (tickets == NULL || max < OVERHEAD || max - OVERHEAD < len) {
+    return 0;
+  }
+  tickets->hooks.on_seal(ssl, &facts);
+  do {
+    slot = slot_acquire(tickets, 0);  // once more if it was dropped meanwhile
+  } while (slot == NULL);
+  memcpy(out, slot->name, NAME_LEN);
+  RAND_bytes(nonce, NONCE_LEN);
+  memcpy(body, in, len);
+  write_facts(body + len, &facts);
+  ok = EVP_AEAD_CTX_seal(&slot->aead, body, &sealed_len, max - NAME_LEN - NONCE_LEN, nonce,
+                         NONCE_LEN, body, len + FACTS_LEN, out, NAME_LEN);
+  slot_release(slot);
+  *out_len = NAME_LEN + NONCE_LEN + sealed_len;
+  return ok;
+}
+
+// --- opening -----------------------------------------------------------------------
+
+// open_by tries the key of one rank. Nothing is written unless it opened.
+static bool open_by(struct tickets *tickets, unsigned rank, uint8_t *out, size_t *out_len,
+                    size_t max, const uint8_t *in, size_t len) {
+  struct slot *slot = slot_acquire(tickets, rank);
+  const uint8_t *nonce = in + NAME_LEN;
+  bool is_open = false;
+
+  if (slot == NULL) {
+    return false;
+  }
+  if (memcmp(in, slot->name, NAME_LEN) == 0) {  // names are no secret
+    is_open = EVP_AEAD_CTX_open(&slot->aead, out, out_len, max, nonce, NONCE_LEN, nonce + NONCE_LEN,
+                                len - NAME_LEN - NONCE_LEN, in, NAME_LEN);
+  }
+  slot_release(slot);
+  return is_open;
+}
+
+static enum ssl_ticket_aead_result_t on_open(SSL *ssl, uint8_t *out, size_t *out_len, size_t max,
+                                             const uint8_t *in, size_t len) {
+  struct tickets *tickets = tickets_of(ssl);
+  struct ticket_facts facts = {0};
+  size_t opened_len = 0;
+  bool is_open = false;
+
+  // Whatever is wrong with a ticket, the client gets a full handshake: it may be a
+  // day old, of another host, or forged, and none of these is an error here.
+  if (tickets == NULL || len < OVERHEAD) {
+    return ssl_ticket_aead_ignore_ticket;
+  }
+  for (unsigned rank = 0; rank < TICKET_NUM_KEYS && !is_open; rank++) {
+    is_open = open_by(tickets, rank, out, &opened_len, max, in, len);
+  }
+  ERR_clear_error();
+  if (!is_open || opened_len < FACTS_LEN || !read_facts(&facts, out + opened_len - FACTS_LEN)) {
+    return ssl_ticket_aead_ignore_ticket;
+  }
+  if (clock_wall_s() >= facts.ends_s || !tickets->hooks.may_resume(ssl, &facts)) {
+    return ssl_ticket_aead_ignore_ticket;
+  }
+  *out_len = opened_len - FACTS_LEN;
+  return ssl_ticket_aead_success;
+}
+
+static const SSL_TICKET_AEAD_METHOD ticket_method = {
+    .max_overhead = on_max_overhead,
+    .seal = on_seal,
+    .open = on_open,
+};
+
+enum status tickets_attach(SSL_CTX *ctx, struct tickets *tickets, uint32_t lifetime_s) {
+  (void)pthread_once(&index_once, make_index);
+  if (!SSL_CTX_set_ex_data(ctx, ctx_index, tickets)) {
+    return STATUS_MEMORY;
+  }
+  // Sessions kept by id (TLS 1.2) would pass by the hooks.
+  SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_timeout(ctx, lifetime_s);                  // TLS 1.2
+  SSL_CTX_set_session_psk_dhe_timeout(ctx, lifetime_s);  // TLS 1.3
+  SSL_CTX_set_ticket_aead_method(ctx, &ticket_method);
+  return STATUS_OK;
+}
