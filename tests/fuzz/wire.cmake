@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+deputy_add_fuzz_target(frame SOURCES frame_fuzz.c DEPS deputy_wire)
+deputy_add_fuzz_target(dc SOURCES dc_fuzz.c DEPS deputy_wire)
+deputy_add_fuzz_target(signing_input SOURCES signing_input_fuzz.c DEPS deputy_wire)
+deputy_add_fuzz_target(proxy_protocol SOURCES proxy_protocol_fuzz.c DEPS deputy_wire)
