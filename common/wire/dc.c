@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/wire/writer.h"
+
 #define NUM_SPACES 64u
 #define SPACE 0x20
 
@@ -51,69 +53,61 @@ out:
   return st;
 }
 
-static bool add_credential(CBB *cbb, const struct dc *dc) {
-  return dc->spki.len > 0 && dc->spki.len <= DC_MAX_SPKI_LEN &&
-         CBB_add_u32(cbb, dc->valid_time_s) && CBB_add_u16(cbb, dc->verify_scheme) &&
-         CBB_add_u24(cbb, (uint32_t)dc->spki.len) &&
-         CBB_add_bytes(cbb, dc->spki.data, dc->spki.len);
+static bool has_right_spki(const struct dc *dc) {
+  return dc->spki.len > 0 && dc->spki.len <= DC_MAX_SPKI_LEN;
+}
+
+static void add_credential(struct writer *w, const struct dc *dc) {
+  writer_u32(w, dc->valid_time_s);
+  writer_u16(w, dc->verify_scheme);
+  writer_uint(w, dc->spki.len, 3);
+  writer_bytes(w, dc->spki);
 }
 
 enum status dc_encode(uint8_t *out, size_t max, size_t *out_len, const struct dc *dc) {
-  CBB cbb;
+  struct writer w = writer_of(out, max);
   *out_len = 0;
-  if (dc->signature.len == 0 || dc->signature.len > DC_MAX_SIGNATURE_LEN ||
-      !CBB_init_fixed(&cbb, out, max) || !add_credential(&cbb, dc) ||
-      !CBB_add_u16(&cbb, dc->algorithm) || !CBB_add_u16(&cbb, (uint16_t)dc->signature.len) ||
-      !CBB_add_bytes(&cbb, dc->signature.data, dc->signature.len) ||
-      !CBB_finish(&cbb, NULL, out_len)) {
-    *out_len = 0;
+  if (!has_right_spki(dc) || dc->signature.len == 0 || dc->signature.len > DC_MAX_SIGNATURE_LEN) {
     return STATUS_LIMIT;
   }
-  return STATUS_OK;
+  add_credential(&w, dc);
+  writer_u16(&w, dc->algorithm);
+  writer_u16(&w, (uint16_t)dc->signature.len);
+  writer_bytes(&w, dc->signature);
+  return writer_finish(&w, out_len);
 }
 
 // add_context writes what TLS 1.3 puts before all that is signed (RFC 8446,
 // section 4.4.3): spaces, the context with its terminator as the separator.
-static bool add_context(CBB *cbb, const char *context) {
-  uint8_t *spaces = NULL;
-  if (!CBB_add_space(cbb, &spaces, NUM_SPACES)) {
-    return false;
-  }
-  memset(spaces, SPACE, NUM_SPACES);
-  return CBB_add_bytes(cbb, (const uint8_t *)context, strlen(context) + 1);
+static void add_context(struct writer *w, const char *context) {
+  writer_fill(w, SPACE, NUM_SPACES);
+  writer_bytes(w, bytes_of(context, strlen(context) + 1));
 }
 
 enum status dc_signing_input(uint8_t **out, size_t *out_len, struct bytes certificate,
                              const struct dc *dc) {
-  enum status st = STATUS_OK;
-  uint8_t *input = NULL;
-  size_t input_len;
-  CBB cbb;
+  struct writer w;
+  size_t max;
 
   *out = NULL;
   *out_len = 0;
-  if (certificate.len == 0 || certificate.len > DC_MAX_CERTIFICATE_LEN || dc->spki.len == 0 ||
-      dc->spki.len > DC_MAX_SPKI_LEN) {
+  if (certificate.len == 0 || certificate.len > DC_MAX_CERTIFICATE_LEN || !has_right_spki(dc)) {
     return STATUS_LIMIT;
   }
-  input_len = NUM_SPACES + sizeof(DC_CONTEXT_SERVER) + certificate.len + DC_CREDENTIAL_HEADER_LEN +
-              dc->spki.len + sizeof(dc->algorithm);
-  input = malloc(input_len);
-  if (input == NULL) {
+  max = NUM_SPACES + sizeof(DC_CONTEXT_SERVER) + certificate.len + DC_CREDENTIAL_HEADER_LEN +
+        dc->spki.len + sizeof(dc->algorithm);
+  w = writer_of(malloc(max), max);
+  if (w.data == NULL) {
     return STATUS_MEMORY;
   }
-  if (!CBB_init_fixed(&cbb, input, input_len) || !add_context(&cbb, DC_CONTEXT_SERVER) ||
-      !CBB_add_bytes(&cbb, certificate.data, certificate.len) || !add_credential(&cbb, dc) ||
-      !CBB_add_u16(&cbb, dc->algorithm) || !CBB_finish(&cbb, NULL, out_len)) {
-    TRY(STATUS_LIMIT);
-  }
-  CHECK(*out_len == input_len);
-  *out = input;
-  input = NULL;
-
-out:
-  free(input);
-  return st;
+  add_context(&w, DC_CONTEXT_SERVER);
+  writer_bytes(&w, certificate);
+  add_credential(&w, dc);
+  writer_u16(&w, dc->algorithm);
+  CHECK(!w.is_full && w.len == max);
+  *out = w.data;
+  *out_len = w.len;
+  return STATUS_OK;
 }
 
 enum status dc_valid_time(uint32_t *out, int64_t not_before_s, int64_t now_s, int64_t lifetime_s) {
@@ -141,15 +135,15 @@ int64_t dc_expiry_s(const struct dc *dc, int64_t not_before_s) {
 enum status dc_proof_input(uint8_t out[DC_PROOF_MAX_LEN], size_t *out_len,
                            const uint8_t certificate_sha256[32], int64_t lifetime_s,
                            uint16_t scheme, struct bytes spki) {
-  CBB cbb;
+  struct writer w = writer_of(out, DC_PROOF_MAX_LEN);
   *out_len = 0;
-  if (lifetime_s < 0 || spki.len == 0 || spki.len > DC_MAX_SPKI_LEN ||
-      !CBB_init_fixed(&cbb, out, DC_PROOF_MAX_LEN) || !add_context(&cbb, DC_PROOF_CONTEXT) ||
-      !CBB_add_bytes(&cbb, certificate_sha256, 32) || !CBB_add_u64(&cbb, (uint64_t)lifetime_s) ||
-      !CBB_add_u16(&cbb, scheme) || !CBB_add_bytes(&cbb, spki.data, spki.len) ||
-      !CBB_finish(&cbb, NULL, out_len)) {
-    *out_len = 0;
+  if (lifetime_s < 0 || spki.len == 0 || spki.len > DC_MAX_SPKI_LEN) {
     return STATUS_LIMIT;
   }
-  return STATUS_OK;
+  add_context(&w, DC_PROOF_CONTEXT);
+  writer_bytes(&w, bytes_of(certificate_sha256, 32));
+  writer_uint(&w, (uint64_t)lifetime_s, sizeof(lifetime_s));
+  writer_u16(&w, scheme);
+  writer_bytes(&w, spki);
+  return writer_finish(&w, out_len);
 }

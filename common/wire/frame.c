@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Packets of the key server's protocol: docs/PROTOCOL.keyserver.md, sections 2
-// to 5. No allocation: CBB writes into the caller's buffer, CBS reads in place.
+// to 5. No allocation: items are written into the caller's buffer and read in place.
 #include "common/wire/frame.h"
 
 #include <openssl/bytestring.h>
 
+#include "common/wire/writer.h"
+
 #define ITEM_HEADER_LEN 3u
-#define ITEM_MAX_LEN 65535u
 #define MAX_STRAY_LEN 2u  // bytes after the last item that cannot be an item
 #define IPV4_LEN 4u
 #define IPV6_LEN 16u
@@ -211,28 +212,35 @@ enum status frame_body_decode(struct frame *out, struct bytes body) {
   return STATUS_OK;
 }
 
-static bool add_item(CBB *cbb, enum frame_tag tag, struct bytes value) {
+static void add_item(struct writer *w, enum frame_tag tag, struct bytes value) {
+  size_t value_at;
   if (value.len == 0) {
-    return true;
+    return;
   }
-  return value.len <= ITEM_MAX_LEN && CBB_add_u8(cbb, (uint8_t)tag) &&
-         CBB_add_u16(cbb, (uint16_t)value.len) && CBB_add_bytes(cbb, value.data, value.len);
+  writer_u8(w, (uint8_t)tag);
+  value_at = w->len;
+  writer_u16(w, 0);
+  writer_u16_at(w, value_at, value.len);
+  writer_bytes(w, value);
 }
 
-static bool add_byte(CBB *cbb, enum frame_tag tag, bool has, uint8_t value) {
-  return !has || add_item(cbb, tag, bytes_of(&value, 1));
+static void add_byte(struct writer *w, enum frame_tag tag, bool has, uint8_t value) {
+  if (has) {
+    add_item(w, tag, bytes_of(&value, 1));
+  }
 }
 
 // add_padding: a packet of n < 1024 bytes grows to 1024, or by an empty item
 // where that is already more (1022 gives 1025, 1023 gives 1026).
-static bool add_padding(CBB *cbb, size_t packet_len) {
-  const size_t with_item = packet_len + ITEM_HEADER_LEN;
-  if (packet_len >= FRAME_PAD_TO_LEN) {
-    return true;
+static void add_padding(struct writer *w) {
+  const size_t with_item = w->len + ITEM_HEADER_LEN;
+  if (w->len >= FRAME_PAD_TO_LEN) {
+    return;
   }
   const size_t num_zeros = with_item < FRAME_PAD_TO_LEN ? FRAME_PAD_TO_LEN - with_item : 0;
-  return CBB_add_u8(cbb, FRAME_TAG_PADDING) && CBB_add_u16(cbb, (uint16_t)num_zeros) &&
-         CBB_add_zeros(cbb, num_zeros);
+  writer_u8(w, FRAME_TAG_PADDING);
+  writer_u16(w, (uint16_t)num_zeros);
+  writer_fill(w, 0, num_zeros);
 }
 
 // has_right_lengths keeps what we send to what we would accept.
@@ -248,41 +256,37 @@ static bool has_right_lengths(const struct frame *frame) {
 }
 
 // add_items writes all but the padding, in the order that peers are used to.
-static bool add_items(CBB *cbb, const struct frame *frame) {
-  return add_byte(cbb, FRAME_TAG_OPCODE, frame->has_opcode, frame->opcode) &&
-         add_item(cbb, FRAME_TAG_PAYLOAD, frame->payload) &&
-         add_item(cbb, FRAME_TAG_EXTRA, frame->extra) && add_item(cbb, FRAME_TAG_SKI, frame->ski) &&
-         add_item(cbb, FRAME_TAG_KEY_DIGEST, frame->key_digest) &&
-         add_item(cbb, FRAME_TAG_CLIENT_IP, frame->client_ip) &&
-         add_item(cbb, FRAME_TAG_SERVER_IP, frame->server_ip) &&
-         add_item(cbb, FRAME_TAG_SNI, frame->sni) &&
-         add_item(cbb, FRAME_TAG_CERT_ID, frame->cert_id) &&
-         add_item(cbb, FRAME_TAG_CUSTOM, frame->custom) &&
-         add_byte(cbb, FRAME_TAG_REGION, frame->has_region, frame->region);
+static void add_items(struct writer *w, const struct frame *frame) {
+  add_byte(w, FRAME_TAG_OPCODE, frame->has_opcode, frame->opcode);
+  add_item(w, FRAME_TAG_PAYLOAD, frame->payload);
+  add_item(w, FRAME_TAG_EXTRA, frame->extra);
+  add_item(w, FRAME_TAG_SKI, frame->ski);
+  add_item(w, FRAME_TAG_KEY_DIGEST, frame->key_digest);
+  add_item(w, FRAME_TAG_CLIENT_IP, frame->client_ip);
+  add_item(w, FRAME_TAG_SERVER_IP, frame->server_ip);
+  add_item(w, FRAME_TAG_SNI, frame->sni);
+  add_item(w, FRAME_TAG_CERT_ID, frame->cert_id);
+  add_item(w, FRAME_TAG_CUSTOM, frame->custom);
+  add_byte(w, FRAME_TAG_REGION, frame->has_region, frame->region);
 }
 
 enum status frame_encode(uint8_t *out, size_t max, size_t *out_len, const struct frame *frame) {
-  CBB cbb;
-  size_t packet_len;
-  size_t body_len;
+  struct writer w = writer_of(out, max);
+  size_t body_len_at;
 
   *out_len = 0;
-  // A fixed CBB allocates nothing, so no way out needs a clean-up.
-  if (!has_right_lengths(frame) || !CBB_init_fixed(&cbb, out, max) ||
-      !CBB_add_u8(&cbb, FRAME_VERSION_MAJOR) || !CBB_add_u8(&cbb, 0) || !CBB_add_u16(&cbb, 0) ||
-      !CBB_add_u32(&cbb, frame->id) || !add_items(&cbb, frame) ||
-      !add_padding(&cbb, CBB_len(&cbb)) || !CBB_finish(&cbb, NULL, &packet_len)) {
+  if (!has_right_lengths(frame)) {
     return STATUS_LIMIT;
   }
-  body_len = packet_len - FRAME_HEADER_LEN;
-  if (body_len > FRAME_MAX_BODY_LEN) {
-    return STATUS_LIMIT;
-  }
-  // The length lies before the id, so no CBB prefix fits it.
-  out[2] = (uint8_t)(body_len >> 8);
-  out[3] = (uint8_t)(body_len & 0xff);
-  *out_len = packet_len;
-  return STATUS_OK;
+  writer_u8(&w, FRAME_VERSION_MAJOR);
+  writer_u8(&w, 0);
+  body_len_at = w.len;
+  writer_u16(&w, 0);
+  writer_u32(&w, frame->id);
+  add_items(&w, frame);
+  add_padding(&w);
+  writer_u16_at(&w, body_len_at, w.len - FRAME_HEADER_LEN);
+  return writer_finish(&w, out_len);
 }
 
 enum status frame_encode_response(uint8_t *out, size_t max, size_t *out_len, uint32_t id,

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "common/wire/writer.h"
+
 #define PREFIX_LEN 16u  // signature, command, family, length
 #define SIGNATURE_LEN 12u
 #define VERSION_2 0x20u
@@ -91,46 +93,64 @@ static void endpoint_from_sockaddr(struct endpoint *out, const struct sockaddr *
   }
 }
 
-static bool add_addresses(CBB *cbb, const struct endpoint *source,
+static void add_addresses(struct writer *w, const struct endpoint *source,
                           const struct endpoint *destination) {
-  return CBB_add_bytes(cbb, source->address, source->address_len) &&
-         CBB_add_bytes(cbb, destination->address, destination->address_len) &&
-         (source->family == FAMILY_UNIX ||
-          (CBB_add_u16(cbb, source->port) && CBB_add_u16(cbb, destination->port)));
-}
-
-static bool add_tlv(CBB *cbb, enum tlv type, struct bytes value) {
-  if (value.len == 0) {
-    return true;
+  writer_bytes(w, bytes_of(source->address, source->address_len));
+  writer_bytes(w, bytes_of(destination->address, destination->address_len));
+  if (source->family != FAMILY_UNIX) {
+    writer_u16(w, source->port);
+    writer_u16(w, destination->port);
   }
-  return value.len <= PROXY_V2_MAX_TLV_LEN && CBB_add_u8(cbb, (uint8_t)type) &&
-         CBB_add_u16(cbb, (uint16_t)value.len) && CBB_add_bytes(cbb, value.data, value.len);
 }
 
-static bool add_tls(CBB *cbb, const struct proxy_header *header) {
-  const char *version = header->tls_version == NULL ? "" : header->tls_version;
-  const char *cipher = header->tls_cipher == NULL ? "" : header->tls_cipher;
-  CBB tls;
-  return CBB_add_u8(cbb, TLV_TLS) && CBB_add_u16_length_prefixed(cbb, &tls) &&
-         CBB_add_u8(&tls, CLIENT_TLS) && CBB_add_u32(&tls, NOT_VERIFIED) &&
-         add_tlv(&tls, TLV_TLS_VERSION, bytes_of(version, strlen(version))) &&
-         add_tlv(&tls, TLV_TLS_CIPHER, bytes_of(cipher, strlen(cipher))) && CBB_flush(cbb);
+static void add_tlv(struct writer *w, enum tlv type, struct bytes value) {
+  if (value.len == 0) {
+    return;
+  }
+  writer_u8(w, (uint8_t)type);
+  writer_u16(w, (uint16_t)value.len);  // within PROXY_V2_MAX_TLV_LEN
+  writer_bytes(w, value);
 }
 
-static bool add_body(CBB *cbb, const struct proxy_header *header, const struct endpoint *source,
-                     const struct endpoint *destination) {
-  return (source->family == FAMILY_UNSPEC || add_addresses(cbb, source, destination)) &&
-         add_tlv(cbb, TLV_ALPN, header->alpn) && add_tlv(cbb, TLV_AUTHORITY, header->authority) &&
-         (!header->has_tls || add_tls(cbb, header));
+static void add_tls(struct writer *w, struct bytes version, struct bytes cipher) {
+  size_t len_at;
+  writer_u8(w, TLV_TLS);
+  len_at = w->len;
+  writer_u16(w, 0);
+  writer_u8(w, CLIENT_TLS);
+  writer_u32(w, NOT_VERIFIED);
+  add_tlv(w, TLV_TLS_VERSION, version);
+  add_tlv(w, TLV_TLS_CIPHER, cipher);
+  writer_u16_at(w, len_at, w->len - len_at - 2);
+}
+
+static struct bytes text_or_nothing(const char *text) {
+  return text == NULL ? bytes_of(NULL, 0) : bytes_of(text, strlen(text));
+}
+
+static enum status add_tlvs(struct writer *w, const struct proxy_header *header) {
+  const struct bytes version = text_or_nothing(header->tls_version);
+  const struct bytes cipher = text_or_nothing(header->tls_cipher);
+  if (header->alpn.len > PROXY_V2_MAX_TLV_LEN || header->authority.len > PROXY_V2_MAX_TLV_LEN ||
+      version.len > PROXY_V2_MAX_TLV_LEN || cipher.len > PROXY_V2_MAX_TLV_LEN) {
+    return STATUS_LIMIT;
+  }
+  add_tlv(w, TLV_ALPN, header->alpn);
+  add_tlv(w, TLV_AUTHORITY, header->authority);
+  if (header->has_tls) {
+    add_tls(w, version, cipher);
+  }
+  return STATUS_OK;
 }
 
 enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
                             const struct proxy_header *header) {
+  enum status st = STATUS_OK;
   const bool is_local = header->source == NULL || header->destination == NULL;
   struct endpoint source = {.family = FAMILY_UNSPEC};
   struct endpoint destination = {.family = FAMILY_UNSPEC};
-  CBB cbb;
-  CBB body;
+  struct writer w = writer_of(out, max);
+  size_t len_at;
 
   *out_len = 0;
   if (!is_local) {
@@ -140,16 +160,22 @@ enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
       source.family = FAMILY_UNSPEC;
     }
   }
-  // A fixed CBB allocates nothing, so no way out needs a clean-up.
-  if (!CBB_init_fixed(&cbb, out, max) || !CBB_add_bytes(&cbb, signature, SIGNATURE_LEN) ||
-      !CBB_add_u8(&cbb, VERSION_2 | (is_local ? COMMAND_LOCAL : COMMAND_PROXY)) ||
-      !CBB_add_u8(&cbb, (uint8_t)source.family) || !CBB_add_u16_length_prefixed(&cbb, &body) ||
-      (!is_local && !add_body(&body, header, &source, &destination)) ||
-      !CBB_finish(&cbb, NULL, out_len)) {
-    *out_len = 0;
-    return STATUS_LIMIT;
+  writer_bytes(&w, bytes_of(signature, SIGNATURE_LEN));
+  writer_u8(&w, VERSION_2 | (is_local ? COMMAND_LOCAL : COMMAND_PROXY));
+  writer_u8(&w, (uint8_t)source.family);
+  len_at = w.len;
+  writer_u16(&w, 0);
+  if (source.family != FAMILY_UNSPEC) {
+    add_addresses(&w, &source, &destination);
   }
-  return STATUS_OK;
+  if (!is_local) {
+    TRY(add_tlvs(&w, header));
+  }
+  writer_u16_at(&w, len_at, w.len - len_at - 2);
+  TRY(writer_finish(&w, out_len));
+
+out:
+  return st;
 }
 
 // Reading.

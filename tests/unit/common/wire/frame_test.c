@@ -269,8 +269,12 @@ static void needs_all_the_room_it_fills(void **state) {
   (void)state;
   fill_request(&request, VECTOR_ECDSA_REQUEST);
   for (size_t max = 0; max < FRAME_PAD_TO_LEN; max++) {
+    memset(packet, 0xee, sizeof(packet));
     assert_int_equal(frame_encode(packet, max, &packet_len, &request.frame), STATUS_LIMIT);
     assert_int_equal(packet_len, 0);
+    for (size_t i = max; i < sizeof(packet); i++) {
+      assert_int_equal(packet[i], 0xee);  // nothing past the end of the room
+    }
   }
   assert_int_equal(frame_encode(packet, FRAME_PAD_TO_LEN, &packet_len, &request.frame), STATUS_OK);
 }
