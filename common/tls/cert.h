@@ -16,19 +16,19 @@
 
 #define CERT_FILE_MAX_LEN (256u << 10)  // bytes of PEM
 #define CERT_MAX_IN_CHAIN 10u
-#define CERT_MAX_LEN (32u << 10)        // bytes of one DER certificate
+#define CERT_MAX_LEN (32u << 10)  // bytes of one DER certificate
 #define CERT_MAX_NAMES 256u
 #define CERT_TEXT_LEN 128
 
 struct cert_info {
   int64_t not_before_s;
   int64_t not_after_s;
-  uint8_t sha256[32];   // of the DER certificate
-  uint8_t key_id[32];   // SHA-256 of the SubjectPublicKeyInfo
-  uint8_t ski[20];      // SHA-1 of the subjectPublicKey bits, computed: how the
-                        // key server finds the key
-  uint8_t ca_id[32];    // SHA-256 of the authority key identifier; without one, of
-                        // the issuer's Name
+  uint8_t sha256[32];  // of the DER certificate
+  uint8_t key_id[32];  // SHA-256 of the SubjectPublicKeyInfo
+  uint8_t ski[20];     // SHA-1 of the subjectPublicKey bits, computed: how the
+                       // key server finds the key
+  uint8_t ca_id[32];   // SHA-256 of the authority key identifier; without one, of
+                       // the issuer's Name
   enum key_kind kind;
   bool has_delegation_usage;    // RFC 9345, section 4.2
   bool has_digital_signature;   // KeyUsage is there and says so

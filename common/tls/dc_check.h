@@ -10,16 +10,16 @@
 
 enum dc_fault {
   DC_FAULT_NONE,
-  DC_FAULT_FORMAT,             // not a DelegatedCredential
-  DC_FAULT_CERTIFICATE,        // leaf without DelegationUsage or digitalSignature
-  DC_FAULT_EXPIRED,            // ends before now + the margin
-  DC_FAULT_TOO_LONG,           // ends later than now + 7 days
-  DC_FAULT_PAST_CERTIFICATE,   // ends at or after the leaf's notAfter
-  DC_FAULT_SCHEME,             // a scheme that no DC may have, or not the one asked for
-  DC_FAULT_ALGORITHM,          // delegation algorithm does not fit the leaf's key
-  DC_FAULT_SIGNATURE,          // the delegation signature does not verify
-  DC_FAULT_KEY,                // its public key is not that of our private key
-  DC_FAULT_OWN_KEY_IN_LEAF,    // its public key is the certificate's
+  DC_FAULT_FORMAT,            // not a DelegatedCredential
+  DC_FAULT_CERTIFICATE,       // leaf without DelegationUsage or digitalSignature
+  DC_FAULT_EXPIRED,           // ends before now + the margin
+  DC_FAULT_TOO_LONG,          // ends later than now + 7 days
+  DC_FAULT_PAST_CERTIFICATE,  // ends at or after the leaf's notAfter
+  DC_FAULT_SCHEME,            // a scheme that no DC may have, or not the one asked for
+  DC_FAULT_ALGORITHM,         // delegation algorithm does not fit the leaf's key
+  DC_FAULT_SIGNATURE,         // the delegation signature does not verify
+  DC_FAULT_KEY,               // its public key is not that of our private key
+  DC_FAULT_OWN_KEY_IN_LEAF,   // its public key is the certificate's
   DC_FAULT_NUM,
 };
 const char *dc_fault_name(enum dc_fault fault);

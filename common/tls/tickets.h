@@ -13,12 +13,12 @@
 
 #include "common/base/status.h"
 
-#define TICKET_KEY_LEN 48u   // name (16) and AES-256-GCM key (32)
-#define TICKET_NUM_KEYS 3u   // current first, then earlier ones that still open
+#define TICKET_KEY_LEN 48u  // name (16) and AES-256-GCM key (32)
+#define TICKET_NUM_KEYS 3u  // current first, then earlier ones that still open
 
 // Facts that go into and come out of a ticket.
 struct ticket_facts {
-  int64_t ends_s;          // resumption stops here (wall clock)
+  int64_t ends_s;  // resumption stops here (wall clock)
   uint8_t leaf_sha256[32];
 };
 

@@ -19,12 +19,12 @@
 struct tls_stream;
 
 enum tls_stream_end {
-  TLS_STREAM_CLOSED,            // close_notify or EOF after the handshake
-  TLS_STREAM_CONNECT_FAILED,    // TCP
+  TLS_STREAM_CLOSED,          // close_notify or EOF after the handshake
+  TLS_STREAM_CONNECT_FAILED,  // TCP
   TLS_STREAM_HANDSHAKE_FAILED,
-  TLS_STREAM_TIMEOUT,           // handshake or idle or write limit
-  TLS_STREAM_ERROR,             // read or write failed, bad record
-  TLS_STREAM_OVERFLOW,          // the peer does not read what it asked for
+  TLS_STREAM_TIMEOUT,   // handshake or idle or write limit
+  TLS_STREAM_ERROR,     // read or write failed, bad record
+  TLS_STREAM_OVERFLOW,  // the peer does not read what it asked for
 };
 const char *tls_stream_end_name(enum tls_stream_end end);
 
@@ -42,11 +42,11 @@ struct tls_stream_events {
 };
 
 struct tls_stream_limits {
-  int64_t handshake_ms;      // TCP connect included on the client's side
-  int64_t idle_ms;           // no byte either way; 0: none
-  int64_t write_ms;          // queued bytes make no progress
-  size_t max_input_len;      // a packet never needs more
-  size_t max_output_len;     // unread replies beyond this: reading stops
+  int64_t handshake_ms;   // TCP connect included on the client's side
+  int64_t idle_ms;        // no byte either way; 0: none
+  int64_t write_ms;       // queued bytes make no progress
+  size_t max_input_len;   // a packet never needs more
+  size_t max_output_len;  // unread replies beyond this: reading stops
 };
 
 // tls_stream_accept takes an accepted descriptor; tls_stream_connect starts a
