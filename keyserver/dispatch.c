@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/dispatch.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/tls/tls_error.h"
+
+#define US_PER_S 1000000
+#define NS_PER_US 1000
+
+// Encoding into room that is large enough can only fail by a fault of ours.
+static size_t encode_error(uint8_t *out, size_t max, uint32_t id, enum refusal refusal) {
+  size_t len = 0;
+  CHECK(frame_encode_error(out, max, &len, id, refusal_code(refusal)) == STATUS_OK);
+  return len;
+}
+
+static size_t encode_reply(uint8_t *out, size_t max, uint32_t id, uint8_t opcode,
+                           struct bytes payload) {
+  size_t len = 0;
+  CHECK(frame_encode_response(out, max, &len, id, opcode, payload) == STATUS_OK);
+  return len;
+}
+
+static enum refusal decode(struct request *req, const struct frame_header *header,
+                           struct bytes body) {
+  req->frame.id = header->id;
+  if (header->major != FRAME_VERSION_MAJOR) {
+    return REFUSAL_VERSION;
+  }
+  if (frame_body_decode(&req->frame, body) != STATUS_OK) {
+    req->frame = (struct frame){.id = header->id};  // nothing of it is to be trusted
+    return REFUSAL_FORMAT;
+  }
+  req->frame.id = header->id;
+  return REFUSAL_NONE;
+}
+
+static enum refusal sign(const struct request *req, uint8_t signature[SIGN_MAX_LEN], size_t *len) {
+  char why[TLS_ERROR_TEXT_LEN];
+
+  if (sign_run(&req->job, signature, len) == STATUS_OK) {
+    return REFUSAL_NONE;
+  }
+  // A key that passed its self-test and fails now: an operator must look.
+  log_error(0, "signing_failed", "key=%s why=%s", req->key->label,
+            tls_error_drain(why, sizeof why));
+  return REFUSAL_CRYPTO;
+}
+
+// audit: the line is written before the reply is. When it cannot be kept, policy
+// says whether the signature may leave all the same.
+static enum refusal audit(struct dispatcher *d, const struct audit_subject *subject,
+                          const struct request *req, enum refusal refusal, int64_t wall_us) {
+  if (audit_write(d->audit, &d->line, subject, req, refusal, wall_us) == STATUS_OK ||
+      refusal != REFUSAL_NONE) {
+    return refusal;
+  }
+  if (d->must_audit) {
+    return REFUSAL_AUDIT;
+  }
+  counter_add_own(&d->stats->num_unaudited, 1);
+  return REFUSAL_NONE;
+}
+
+static void count(struct stats *stats, const struct request *req, enum refusal refusal) {
+  if (refusal == REFUSAL_NONE) {
+    counter_add_own(&stats->num_signed[req->purpose], 1);
+    counter_add_own(&stats->num_by_kind[req->key->kind], 1);
+  } else {
+    counter_add_own(&stats->num_refused[req->purpose], 1);
+    counter_add_own(&stats->num_refusals[refusal], 1);
+  }
+}
+
+struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
+                                  const struct audit_subject *subject,
+                                  const struct frame_header *header, struct bytes body,
+                                  uint8_t *out, size_t max) {
+  struct request req = {0};
+  uint8_t signature[SIGN_MAX_LEN];
+  size_t signature_len = 0;
+  struct dispatched done = {.cost = 1};
+  enum refusal refusal = REFUSAL_NONE;
+  int64_t wall_us = 0;
+
+  refusal = decode(&req, header, body);
+  if (refusal == REFUSAL_NONE && req.frame.has_opcode && req.frame.opcode == FRAME_OP_PING) {
+    counter_add_own(&d->stats->num_pings, 1);
+    done.reply_len = encode_reply(out, max, header->id, FRAME_OP_PONG, req.frame.payload);
+    return done;
+  }
+  wall_us = clock_wall_us();
+  if (refusal == REFUSAL_NONE) {
+    refusal = request_judge(&req, asker, wall_us / US_PER_S, clock_monotonic_us() * NS_PER_US);
+  }
+  if (refusal == REFUSAL_NONE) {
+    refusal = sign(&req, signature, &signature_len);
+    done.cost = req.key->cost;
+  }
+  refusal = audit(d, subject, &req, refusal, wall_us);
+  count(d->stats, &req, refusal);
+  done.reply_len = refusal == REFUSAL_NONE ? encode_reply(out, max, header->id, FRAME_OP_SUCCESS,
+                                                          bytes_of(signature, signature_len))
+                                           : encode_error(out, max, header->id, refusal);
+  return done;
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// dispatch: one packet in, exactly one reply out. Decodes it, has it judged
+// (request.c), signed (sign.c), audited (audit.c) and counted, and encodes what
+// came of it. Called by peer.c for each whole packet; writes into the
+// connection's output buffer, so that the replies of one round leave together.
+#ifndef DEPUTY_KEYSERVER_DISPATCH_H_
+#define DEPUTY_KEYSERVER_DISPATCH_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/jsonline.h"
+#include "common/base/sink.h"
+#include "common/wire/frame.h"
+#include "keyserver/audit.h"
+#include "keyserver/request.h"
+#include "keyserver/stats.h"
+
+// Room for the reply to a packet with a body of this length: a pong repeats the
+// payload, everything else fits in a padded packet and a little more.
+#define DISPATCH_REPLY_LEN(body_len) (FRAME_PAD_TO_LEN + SIGN_MAX_LEN + (body_len))
+
+// One for each worker.
+struct dispatcher {
+  struct stats *stats;
+  struct sink *audit;
+  bool must_audit;       // no signature leaves without its line
+  struct jsonline line;  // scratch
+};
+
+// What a packet cost, in units of a P-256 signature, for sharing time.
+struct dispatched {
+  size_t reply_len;
+  unsigned cost;
+};
+
+// dispatch_packet answers the packet of `header` and `body` into `out`, which
+// holds `max` >= DISPATCH_REPLY_LEN(body.len) bytes. There is always a reply.
+struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
+                                  const struct audit_subject *subject,
+                                  const struct frame_header *header, struct bytes body,
+                                  uint8_t *out, size_t max);
+
+#endif  // DEPUTY_KEYSERVER_DISPATCH_H_

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/keystore.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pool.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/tls/cert.h"
+#include "common/tls/tls_error.h"
+#include "common/wire/dc.h"
+#include "keyserver/key_pattern.h"
+#include "keyserver/sign.h"
+
+#define QUOTED_LEN 256
+
+struct keystore {
+  struct key **keys;
+  size_t num_keys;
+  size_t cap;
+  struct key **slots;  // by SKI, open addressing
+  size_t num_slots;    // a power of two, twice cap
+};
+
+static void key_free(struct key *key) {
+  if (key == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < key->num_names; i++) {
+    free(key->names[i]);
+  }
+  free(key->names);
+  free(key->label);
+  EVP_PKEY_free(key->pkey);
+  free(key);
+}
+
+void keystore_free(struct keystore *ks) {
+  if (ks == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < ks->num_keys; i++) {
+    key_free(ks->keys[i]);
+  }
+  free(ks->keys);
+  free(ks->slots);
+  free(ks);
+}
+
+// --- look-up ---------------------------------------------------------------------
+
+// An SKI is a hash already: its first bytes are as good as any.
+static size_t slot_of(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]) {
+  uint64_t bits;
+  memcpy(&bits, ski, sizeof bits);
+  return (size_t)bits & (ks->num_slots - 1);
+}
+
+static struct key *find_mutable(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]) {
+  size_t at = slot_of(ks, ski);
+  while (ks->slots[at] != NULL) {
+    if (memcmp(ks->slots[at]->ski, ski, FRAME_SKI_LEN) == 0) {
+      return ks->slots[at];
+    }
+    at = (at + 1) & (ks->num_slots - 1);
+  }
+  return NULL;
+}
+
+const struct key *keystore_find(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]) {
+  return find_mutable(ks, ski);
+}
+
+size_t keystore_num_keys(const struct keystore *ks) { return ks->num_keys; }
+
+const struct key *keystore_key(const struct keystore *ks, size_t index) {
+  CHECK(index < ks->num_keys);
+  return ks->keys[index];
+}
+
+static void fill_slot(struct keystore *ks, struct key *key) {
+  size_t at = slot_of(ks, key->ski);
+  while (ks->slots[at] != NULL) {
+    at = (at + 1) & (ks->num_slots - 1);
+  }
+  ks->slots[at] = key;
+}
+
+// grow doubles the room: there is always one place more for keys than keys, and
+// at least half of the slots are empty.
+static enum status grow(struct keystore *ks) {
+  const size_t cap = ks->cap == 0 ? 64 : 2 * ks->cap;
+  struct key **keys = realloc(ks->keys, cap * sizeof(struct key *));
+  struct key **slots = NULL;
+
+  if (keys == NULL) {
+    return STATUS_MEMORY;
+  }
+  ks->keys = keys;
+  slots = calloc(2 * cap, sizeof(struct key *));
+  if (slots == NULL) {
+    return STATUS_MEMORY;
+  }
+  free(ks->slots);
+  ks->slots = slots;
+  ks->num_slots = 2 * cap;
+  ks->cap = cap;
+  for (size_t i = 0; i < ks->num_keys; i++) {
+    fill_slot(ks, ks->keys[i]);
+  }
+  return STATUS_OK;
+}
+
+// --- folders -----------------------------------------------------------------------
+
+static bool has_suffix(const char *name, const char *suffix) {
+  const size_t len = strlen(name);
+  const size_t suffix_len = strlen(suffix);
+  return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+static bool is_key_file(const char *name) { return has_suffix(name, ".key"); }
+
+static bool is_certificate_file(const char *name) {
+  return has_suffix(name, ".pem") || has_suffix(name, ".crt") || has_suffix(name, ".cer");
+}
+
+static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+
+// each_file calls `fn` with the path of every file of `folder` that `is_wanted`,
+// in the order of their names, so that messages and ties are the same each time.
+static enum status each_file(struct keystore *ks, const char *folder,
+                             bool (*is_wanted)(const char *name),
+                             enum status (*fn)(struct keystore *ks, const char *path,
+                                               const char *name, struct errmsg *err),
+                             struct errmsg *err) {
+  struct dirent **entries = NULL;
+  enum status st = STATUS_OK;
+  const int num = scandir(folder, &entries, is_visible, alphasort);
+
+  if (num < 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "%s: this key folder cannot be read: %s", folder,
+                      strerror(errno));
+  }
+  for (int i = 0; i < num; i++) {
+    char path[PATH_MAX];
+    const char *name = entries[i]->d_name;
+    if (st == STATUS_OK && is_wanted(name)) {
+      const int len = snprintf(path, sizeof path, "%s/%s", folder, name);
+      st = len > 0 && (size_t)len < sizeof path
+               ? fn(ks, path, name, err)
+               : errmsg_set(err, STATUS_LIMIT, "%s/%s: the path is too long", folder, name);
+    }
+    free(entries[i]);
+  }
+  free(entries);
+  return st;
+}
+
+// --- keys ----------------------------------------------------------------------------
+
+// all_opcodes is every opcode that a key of this kind can serve.
+static uint64_t all_opcodes(enum key_kind kind) {
+  uint64_t opcodes = 0;
+  for (uint8_t opcode = 0; opcode < 64; opcode++) {
+    if (scheme_by_opcode(opcode, kind) != NULL) {
+      opcodes |= UINT64_C(1) << opcode;
+    }
+  }
+  return opcodes;
+}
+
+static enum status append_key(struct keystore *ks, struct key **key, struct errmsg *err) {
+  if (ks->num_keys == KEYSTORE_MAX_KEYS) {
+    return errmsg_set(err, STATUS_LIMIT, "more than %u keys", KEYSTORE_MAX_KEYS);
+  }
+  if (ks->num_keys == ks->cap && grow(ks) != STATUS_OK) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory for %zu keys", 2 * ks->cap);
+  }
+  ks->keys[ks->num_keys++] = *key;
+  fill_slot(ks, *key);
+  *key = NULL;
+  return STATUS_OK;
+}
+
+static enum status describe_key(struct key *key, const char *path, const char *name,
+                                struct errmsg *err) {
+  char why[TLS_ERROR_TEXT_LEN];
+
+  key->label = strndup(name, strlen(name) - strlen(".key"));
+  if (key->label == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
+  }
+  key->kind = key_kind_of(key->pkey);
+  key->cost = sign_cost(key->kind, EVP_PKEY_bits(key->pkey));
+  key->opcodes = all_opcodes(key->kind);
+  key->dc_max_lifetime_s = DC_MAX_LIFETIME_S;
+  if (key_identify(key->key_id, key->ski, key->pkey) != STATUS_OK ||
+      sign_self_test(key) != STATUS_OK) {
+    return errmsg_set(err, STATUS_CRYPTO,
+                      "%s: this key does not sign what its public half verifies (%s); the file is "
+                      "damaged",
+                      path, tls_error_drain(why, sizeof why));
+  }
+  return STATUS_OK;
+}
+
+static enum status load_key(struct keystore *ks, const char *path, const char *name,
+                            struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct key *key = calloc(1, sizeof *key);
+  const struct key *twin = NULL;
+
+  if (key == NULL) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", path));
+  }
+  TRY(key_read(&key->pkey, path, err));
+  TRY(describe_key(key, path, name, err));
+  twin = keystore_find(ks, key->ski);
+  if (twin != NULL) {
+    log_warn(0, "key_twice", "file=%s label=%s: the same key; the first file counts", path,
+             twin->label);
+    goto out;
+  }
+  TRY(append_key(ks, &key, err));
+
+out:
+  key_free(key);  // still ours unless it was appended
+  return st;
+}
+
+// --- certificates: only names --------------------------------------------------------
+
+static enum status add_name(struct key *key, const char *name, struct errmsg *err) {
+  char **names = NULL;
+
+  for (size_t i = 0; i < key->num_names; i++) {
+    if (strcmp(key->names[i], name) == 0) {
+      return STATUS_OK;
+    }
+  }
+  if (key->num_names == KEYSTORE_MAX_NAMES_PER_KEY) {
+    return errmsg_set(err, STATUS_LIMIT, "key %s: more than %u names in its certificates",
+                      key->label, KEYSTORE_MAX_NAMES_PER_KEY);
+  }
+  names = realloc(key->names, (key->num_names + 1) * sizeof(char *));
+  if (names == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  key->names = names;
+  key->names[key->num_names] = strdup(name);
+  if (key->names[key->num_names] == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  key->num_names++;
+  return STATUS_OK;
+}
+
+static enum status add_names(struct keystore *ks, const struct cert_info *info,
+                             struct errmsg *err) {
+  struct key *key = find_mutable(ks, info->ski);
+
+  for (size_t i = 0; key != NULL && i < info->num_names; i++) {
+    const enum status st = add_name(key, info->names[i], err);
+    if (st != STATUS_OK) {
+      return st;
+    }
+  }
+  return STATUS_OK;
+}
+
+// load_certificate: a certificate only names a key, so one that cannot be read
+// costs a warning and the grants by its names, not the start.
+static enum status load_certificate(struct keystore *ks, const char *path, const char *name,
+                                    struct errmsg *err) {
+  enum status st = STATUS_OK;
+  CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN] = {0};
+  size_t num = 0;
+  struct cert_info info = {0};
+  struct errmsg why = {0};
+
+  (void)name;
+  st = cert_chain_read(chain, &num, path, NULL, &why);
+  if (st == STATUS_OK) {
+    st = cert_info_read(&info, bytes_of(CRYPTO_BUFFER_data(chain[0]), CRYPTO_BUFFER_len(chain[0])),
+                        &why);
+  }
+  if (st == STATUS_REFUSED) {
+    st = errmsg_set(err, STATUS_REFUSED,
+                    "%s: holds a private key; keys are files of their own here, named *.key", path);
+  } else if (st != STATUS_OK) {
+    log_warn(0, "certificate_skipped", "%s", why.text);
+    st = STATUS_OK;
+  } else {
+    st = add_names(ks, &info, err);
+  }
+  cert_info_cleanup(&info);
+  cert_chain_free(chain, num);
+  return st;
+}
+
+// --- policies --------------------------------------------------------------------------
+
+static enum status read_schemes(uint64_t *out, const struct key_policy_options *policy,
+                                struct errmsg *err) {
+  *out = policy->num_schemes == 0 ? UINT64_MAX : 0;
+  for (size_t i = 0; i < policy->num_schemes; i++) {
+    const struct scheme *scheme = scheme_by_name(policy->schemes[i]);
+    if (scheme == NULL) {
+      return errmsg_set(err, STATUS_CONFIG, "scheme \"%s\" is none that is used here",
+                        policy->schemes[i]);
+    }
+    *out |= UINT64_C(1) << scheme->opcode;
+  }
+  return STATUS_OK;
+}
+
+// apply_policy limits the keys that fit and have no policy yet.
+static enum status apply_policy(struct keystore *ks, bool *has_policy,
+                                const struct key_policy_options *policy, struct errmsg *err) {
+  uint64_t opcodes = 0;
+  enum status st = read_schemes(&opcodes, policy, err);
+
+  for (size_t i = 0; st == STATUS_OK && i < policy->num_keys; i++) {
+    struct key_pattern pattern;
+    st = key_pattern_parse(&pattern, policy->keys[i], err);
+    for (size_t k = 0; st == STATUS_OK && k < ks->num_keys; k++) {
+      if (!has_policy[k] && key_pattern_fits(&pattern, ks->keys[k])) {
+        has_policy[k] = true;
+        ks->keys[k]->opcodes &= opcodes;
+        ks->keys[k]->dc_max_lifetime_s = policy->dc_max_lifetime_ms / 1000;
+      }
+    }
+  }
+  return st;
+}
+
+static enum status apply_policies(struct keystore *ks, const struct options *options,
+                                  struct errmsg *err) {
+  enum status st = STATUS_OK;
+  bool *has_policy = calloc(ks->num_keys + 1, sizeof(bool));
+
+  if (has_policy == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  for (size_t i = 0; st == STATUS_OK && i < options->num_key_policies; i++) {
+    st = apply_policy(ks, has_policy, &options->key_policies[i], err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "key_policies[%zu]", i);
+    }
+  }
+  free(has_policy);
+  return st;
+}
+
+enum status keystore_load(struct keystore **out, const struct options *options,
+                          struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct keystore *ks = calloc(1, sizeof *ks);
+
+  *out = NULL;
+  if (ks == NULL || grow(ks) != STATUS_OK) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+  }
+  for (size_t i = 0; i < options->num_key_folders; i++) {
+    TRY(each_file(ks, options->key_folders[i], is_key_file, load_key, err));
+  }
+  for (size_t i = 0; i < options->num_key_folders; i++) {
+    TRY(each_file(ks, options->key_folders[i], is_certificate_file, load_certificate, err));
+  }
+  TRY(apply_policies(ks, options, err));
+  *out = ks;
+  ks = NULL;
+
+out:
+  keystore_free(ks);
+  ERR_clear_error();
+  return st;
+}

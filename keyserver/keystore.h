@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// keystore: the private keys this server may sign with, by SKI
+// (docs/PROTOCOL.keyserver.md, section 6). Loaded whole from the key folders at
+// start and on each reload, part of a snapshot (snapshot.h), read by request.c
+// and sign.c.
+//
+// A folder holds NAME.key (one private key, PEM or DER, readable by its owner
+// only; NAME is the key's label) and certificates (*.pem, *.crt, *.cer). A
+// certificate belongs to the key it certifies, whatever its file is called; its
+// dNSNames are the key's names in grants. Other files and sub-folders are left
+// alone. A key file that cannot be used stops the load: a server that quietly
+// lacks a key is found out by its users.
+//
+// Threads: load on one; afterwards any may read.
+#ifndef DEPUTY_KEYSERVER_KEYSTORE_H_
+#define DEPUTY_KEYSERVER_KEYSTORE_H_
+
+#include <openssl/base.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "common/wire/frame.h"
+#include "common/wire/scheme.h"
+#include "keyserver/options.h"
+
+#define KEYSTORE_MAX_KEYS 1000000u
+#define KEYSTORE_MAX_NAMES_PER_KEY 1024u
+
+struct key {
+  uint8_t ski[FRAME_SKI_LEN];
+  uint8_t key_id[32];  // SHA-256 of the SubjectPublicKeyInfo
+  enum key_kind kind;
+  unsigned cost;   // of one signature, in units of a P-256 one (sign.h)
+  EVP_PKEY *pkey;  // owned
+  char *label;     // NAME of NAME.key
+  char **names;    // dNSNames of its certificates, lower case
+  size_t num_names;
+  // From the configuration's key_policies.
+  int64_t dc_max_lifetime_s;  // 0: no delegated credential
+  uint64_t opcodes;           // bit n: opcode n may be used
+};
+
+struct keystore;
+
+// keystore_load reads the folders that `options` names and applies its key
+// policies. err names the file and the remedy.
+//   STATUS_SYSTEM   a folder or file cannot be read
+//   STATUS_REFUSED  a key is encrypted, or others may read its file
+//   STATUS_FORMAT   a key file holds no key that can be used
+//   STATUS_CRYPTO   a key fails its self-test
+//   STATUS_CONFIG   a key policy makes no sense
+//   STATUS_LIMIT, STATUS_MEMORY
+enum status keystore_load(struct keystore **out, const struct options *options, struct errmsg *err);
+void keystore_free(struct keystore *ks);
+
+// keystore_find borrows the key filed under `ski`, or returns NULL.
+const struct key *keystore_find(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]);
+
+size_t keystore_num_keys(const struct keystore *ks);
+const struct key *keystore_key(const struct keystore *ks, size_t index);  // index < num_keys
+
+#endif  // DEPUTY_KEYSERVER_KEYSTORE_H_

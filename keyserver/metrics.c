@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/metrics.h"
+
+#include "common/base/log.h"
+#include "common/wire/scheme.h"
+
+#define P "deputy_keyserver_"
+
+// sum adds up one counter of all workers, named by its place in struct stats.
+static double sum(const struct server *server, size_t offset) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < server->num_workers; i++) {
+    const char *stats = (const char *)&server->workers[i].stats;
+    total += counter_get((const struct counter *)(const void *)(stats + offset));
+  }
+  return (double)total;
+}
+
+#define SUM(field) sum(server, offsetof(struct stats, field))
+#define SUM_AT(field, i) \
+  sum(server, offsetof(struct stats, field) + (size_t)(i) * sizeof(struct counter))
+
+static void gauge(struct metrics_text *text, const char *name, const char *help, double value) {
+  metrics_family(text, name, METRIC_GAUGE, help);
+  metrics_sample(text, name, value, NULL);
+}
+
+static void total(struct metrics_text *text, const char *name, const char *help, double value) {
+  metrics_family(text, name, METRIC_COUNTER, help);
+  metrics_sample(text, name, value, NULL);
+}
+
+static void write_requests(struct metrics_text *text, const struct server *server) {
+  metrics_family(text, P "requests_total", METRIC_COUNTER,
+                 "Requests answered, by purpose and result; purpose none: refused before it was "
+                 "known.");
+  for (int p = 0; p < PURPOSE_NUM; p++) {
+    const char *name = purpose_name((enum purpose)p);
+    if (p != PURPOSE_NONE) {
+      metrics_sample(text, P "requests_total", SUM_AT(num_signed, p), "purpose", name, "result",
+                     "signed", NULL);
+    }
+    metrics_sample(text, P "requests_total", SUM_AT(num_refused, p), "purpose", name, "result",
+                   "refused", NULL);
+  }
+  metrics_family(text, P "refusals_total", METRIC_COUNTER, "Requests refused, by reason.");
+  for (int r = REFUSAL_NONE + 1; r < REFUSAL_NUM; r++) {
+    metrics_sample(text, P "refusals_total", SUM_AT(num_refusals, r), "reason",
+                   refusal_name((enum refusal)r), NULL);
+  }
+  metrics_family(text, P "signatures_total", METRIC_COUNTER, "Signatures, by the key's kind.");
+  for (int k = KEY_KIND_NONE + 1; k < STATS_NUM_KEY_KINDS; k++) {
+    metrics_sample(text, P "signatures_total", SUM_AT(num_by_kind, k), "kind",
+                   key_kind_name((enum key_kind)k), NULL);
+  }
+  total(text, P "pings_total", "Pings answered.", SUM(num_pings));
+}
+
+static void write_connections(struct metrics_text *text, const struct server *server) {
+  static const char *const away_names[TURNED_AWAY_NUM] = {
+      [TURNED_AWAY_TOTAL] = "max_connections",
+      [TURNED_AWAY_CLIENT] = "max_connections_per_client",
+      [TURNED_AWAY_MEMORY] = "memory",
+  };
+  gauge(text, P "connections_open", "Connections open now, handshakes included.",
+        (double)census_num(server->census));
+  total(text, P "connections_accepted_total", "TCP connections accepted.", SUM(num_accepted));
+  total(text, P "handshakes_total", "TLS handshakes done.", SUM(num_opened));
+  metrics_family(text, P "connections_refused_total", METRIC_COUNTER,
+                 "Connections closed at their beginning, by reason.");
+  for (int i = 0; i < TURNED_AWAY_NUM; i++) {
+    metrics_sample(text, P "connections_refused_total", SUM_AT(num_turned_away, i), "reason",
+                   away_names[i], NULL);
+  }
+  metrics_family(text, P "connections_closed_total", METRIC_COUNTER,
+                 "Connections ended, by how; handshake_failed counts failed TLS handshakes.");
+  for (int i = 0; i < STATS_NUM_ENDS; i++) {
+    metrics_sample(text, P "connections_closed_total", SUM_AT(num_ends, i), "end",
+                   tls_stream_end_name((enum tls_stream_end)i), NULL);
+  }
+  total(text, P "packet_timeouts_total", "Connections closed within a packet that took too long.",
+        SUM(num_packet_timeouts));
+  total(text, P "accept_errors_total", "Accepts that failed: descriptors or memory ran out.",
+        SUM(num_accept_errors));
+}
+
+static void write_state(struct metrics_text *text, const struct server *server) {
+  total(text, P "audit_lost_total", "Audit lines that could not be kept.",
+        (double)sink_num_lost(server->audit));
+  gauge(text, P "audit_failing", "1 while the audit file cannot be written.",
+        sink_is_failing(server->audit) ? 1 : 0);
+  total(text, P "unaudited_signatures_total",
+        "Signatures made although their audit line was lost (audit.when_unavailable is sign).",
+        SUM(num_unaudited));
+  total(text, P "log_lost_total", "Log lines that could not be kept.", (double)log_num_lost());
+  gauge(text, P "keys", "Private keys loaded.", (double)keystore_num_keys(server->snapshot->keys));
+  gauge(text, P "grants", "Grants in force.", (double)rights_num_grants(server->snapshot->rights));
+  gauge(text, P "workers", "Signing threads.", (double)server->num_workers);
+  gauge(text, P "configuration_generation", "Grows with each reload that succeeded.",
+        (double)server->snapshot->generation);
+  gauge(text, P "configuration_loaded_seconds", "When keys and rights were last loaded (POSIX).",
+        (double)server->reloaded_s);
+  metrics_family(text, P "reloads_total", METRIC_COUNTER, "Reloads asked for, by result.");
+  metrics_sample(text, P "reloads_total", (double)server->num_reloads, "result", "done", NULL);
+  metrics_sample(text, P "reloads_total", (double)server->num_failed_reloads, "result", "failed",
+                 NULL);
+  gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);
+}
+
+void metrics_write(struct metrics_text *text, const struct server *server) {
+  write_requests(text, server);
+  write_connections(text, server);
+  write_state(text, server);
+}

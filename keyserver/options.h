@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// options: the key server's configuration file. Read by main and again on each
+// reload; the table in options.c is also the reference manual
+// (--config-reference). What a reload can change is said in each row's help.
+#ifndef DEPUTY_KEYSERVER_OPTIONS_H_
+#define DEPUTY_KEYSERVER_OPTIONS_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/config.h"
+#include "common/tls/context.h"
+
+#define OPTIONS_MAX_LISTEN 16
+#define OPTIONS_MAX_WORKERS 256
+#define OPTIONS_MAX_GRANTS 10000
+
+// What happens to a signature whose audit line cannot be kept.
+enum audit_policy { AUDIT_REFUSE, AUDIT_SIGN };
+
+struct audit_options {
+  char *path;
+  int when_unavailable;  // enum audit_policy
+  int64_t buffer_len;    // bytes that may wait for the disk
+};
+
+struct metrics_options {
+  char *listen;  // NULL: none
+};
+
+struct limit_options {
+  int64_t max_connections;
+  int64_t max_connections_per_client;
+  int64_t max_unread_len;
+  int64_t handshake_ms;
+  int64_t idle_ms;
+  int64_t packet_ms;
+  int64_t write_ms;
+  int64_t drain_ms;
+};
+
+// One grant: these clients may use these keys for these purposes. All grants
+// that fit a client count; the first that allows a request also gives its rate
+// and its longest credential.
+struct grant_options {
+  char *label;
+  char **names;
+  size_t num_names;
+  char **spki_sha256;
+  size_t num_spki_sha256;
+  char **keys;
+  size_t num_keys;
+  char **purposes;
+  size_t num_purposes;
+  int64_t rate_per_s;  // 0: unlimited
+  int64_t burst;
+  int64_t dc_max_lifetime_ms;
+};
+
+// What a key may be used for, whoever asks. The first policy that fits counts.
+struct key_policy_options {
+  char **keys;
+  size_t num_keys;
+  int64_t dc_max_lifetime_ms;
+  char **schemes;  // none: all that fit the key
+  size_t num_schemes;
+};
+
+struct options {
+  char **listen;
+  size_t num_listen;
+  struct tls_identity tls;
+  bool allow_tls12;
+  char **key_folders;
+  size_t num_key_folders;
+  int64_t num_workers;
+  char *user;
+  char *log;
+  struct audit_options audit;
+  struct metrics_options metrics;
+  struct limit_options limits;
+  struct grant_options *clients;
+  size_t num_clients;
+  struct key_policy_options *key_policies;
+  size_t num_key_policies;
+};
+
+extern const struct config_option keyserver_options[];
+
+// options_load reads and checks the file. On failure `out` is cleaned.
+// STATUS_CONFIG, STATUS_SYSTEM, STATUS_LIMIT; err always has the sentence.
+enum status options_load(struct options *out, const char *path, struct errmsg *err);
+void options_cleanup(struct options *options);
+
+#endif  // DEPUTY_KEYSERVER_OPTIONS_H_

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// peer: one client's connection, from accept to close: who it is, what it may
+// do, and the turn of packets in, replies out.
+//
+//   accept --> HANDSHAKE --> SERVING --> CLOSING          any state --> ended
+//                               |           ^
+//                               +-----------+  its EOF, a limit, draining
+//
+// A turn ends when the input has no whole packet left, when the worker's time is
+// due to others (PEER_TURN_COST), or when the client does not read what it asked
+// for (limits.max_unread); in the latter two the stream calls again.
+//
+// Threads: all calls on the worker's own.
+#ifndef DEPUTY_KEYSERVER_PEER_H_
+#define DEPUTY_KEYSERVER_PEER_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/status.h"
+
+// One connection's share of a round, in units of a P-256 signature: 1 ms.
+#define PEER_TURN_COST 64u
+// While draining, a connection that was quiet for so long has nothing in hand.
+#define PEER_QUIET_MS 200
+
+struct worker;
+struct peer;
+
+// peer_accept takes the accepted descriptor `fd` (closed on failure) and adds the
+// peer to the worker's list. STATUS_MEMORY, STATUS_SYSTEM.
+enum status peer_accept(struct worker *worker, int *fd);
+
+// peer_sweep looks at the connection from time to time: it ends one whose packet
+// has been under way for too long and, while draining, one that is quiet. The
+// peer may be gone afterwards.
+void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining);
+
+// peer_free closes at once. The worker's list is left.
+void peer_free(struct peer *peer);
+
+// peer_next walks the worker's list.
+struct peer *peer_next(const struct peer *peer);
+
+#endif  // DEPUTY_KEYSERVER_PEER_H_

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/rights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/bytes.h"
+#include "common/base/log.h"
+
+#define NS_PER_S INT64_C(1000000000)
+
+struct grant_entry {
+  struct grant grant;
+  char *const *names;  // borrowed from the options
+  size_t num_names;
+  uint8_t (*spki_sha256)[32];
+  size_t num_spki_sha256;
+};
+
+struct rights {
+  struct grant_entry *entries;
+  size_t num_entries;
+};
+
+void rights_free(struct rights *rights) {
+  if (rights == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < rights->num_entries; i++) {
+    free(rights->entries[i].grant.keys);
+    free(rights->entries[i].spki_sha256);
+  }
+  free(rights->entries);
+  free(rights);
+}
+
+size_t rights_num_grants(const struct rights *rights) { return rights->num_entries; }
+
+// --- reading the configuration ---------------------------------------------------
+
+static enum status read_clients(struct grant_entry *entry, const struct grant_options *from,
+                                struct errmsg *err) {
+  if (from->num_names + from->num_spki_sha256 == 0) {
+    return errmsg_set(err, STATUS_CONFIG, "it fits no client: give names or spki_sha256");
+  }
+  entry->names = from->names;
+  entry->num_names = from->num_names;
+  entry->spki_sha256 = calloc(from->num_spki_sha256 + 1, sizeof entry->spki_sha256[0]);
+  if (entry->spki_sha256 == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  entry->num_spki_sha256 = from->num_spki_sha256;
+  for (size_t i = 0; i < from->num_spki_sha256; i++) {
+    if (bytes_from_hex(entry->spki_sha256[i], 32, from->spki_sha256[i]) != STATUS_OK) {
+      return errmsg_set(err, STATUS_CONFIG, "spki_sha256 \"%s\" is not 64 hex digits",
+                        from->spki_sha256[i]);
+    }
+  }
+  return STATUS_OK;
+}
+
+static void warn_of_useless_pattern(const struct key_pattern *pattern, const struct keystore *ks,
+                                    const char *label, const char *text) {
+  for (size_t i = 0; i < keystore_num_keys(ks); i++) {
+    if (key_pattern_fits(pattern, keystore_key(ks, i))) {
+      return;
+    }
+  }
+  log_warn(0, "grant_without_key", "client=%s key=%s: no key fits this at present", label, text);
+}
+
+static enum status read_keys(struct grant_entry *entry, const struct grant_options *from,
+                             const struct keystore *ks, struct errmsg *err) {
+  entry->grant.keys = calloc(from->num_keys + 1, sizeof entry->grant.keys[0]);
+  if (entry->grant.keys == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  for (size_t i = 0; i < from->num_keys; i++) {
+    const enum status st = key_pattern_parse(&entry->grant.keys[i], from->keys[i], err);
+    if (st != STATUS_OK) {
+      return st;
+    }
+    entry->grant.num_keys++;
+    warn_of_useless_pattern(&entry->grant.keys[i], ks, from->label, from->keys[i]);
+  }
+  return STATUS_OK;
+}
+
+static enum status read_purposes(struct grant_entry *entry, const struct grant_options *from,
+                                 struct errmsg *err) {
+  for (size_t i = 0; i < from->num_purposes; i++) {
+    enum purpose purpose = PURPOSE_NONE;
+    if (purpose_from_name(&purpose, from->purposes[i]) != STATUS_OK) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "purpose \"%s\" is none of: tls13, tls12, dc, csr, blind",
+                        from->purposes[i]);
+    }
+    entry->grant.purposes |= 1u << purpose;
+  }
+  return STATUS_OK;
+}
+
+static void read_limits(struct grant_entry *entry, const struct grant_options *from) {
+  const int64_t burst = from->burst > 0 ? from->burst : from->rate_per_s;
+
+  entry->grant.label = from->label;
+  entry->grant.dc_max_lifetime_s = from->dc_max_lifetime_ms / 1000;
+  if (from->rate_per_s > 0) {
+    entry->grant.interval_ns = NS_PER_S / from->rate_per_s;
+    // A burst of one has no tolerance: the next one waits a whole interval.
+    entry->grant.tolerance_ns = (burst - 1) * entry->grant.interval_ns;
+  }
+}
+
+static enum status read_grant(struct grant_entry *entry, const struct grant_options *from,
+                              const struct keystore *ks, struct errmsg *err) {
+  enum status st = STATUS_OK;
+
+  read_limits(entry, from);
+  TRY(read_clients(entry, from, err));
+  TRY(read_purposes(entry, from, err));
+  TRY(read_keys(entry, from, ks, err));
+
+out:
+  return st;
+}
+
+enum status rights_new(struct rights **out, const struct options *options,
+                       const struct keystore *ks, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct rights *rights = calloc(1, sizeof *rights);
+
+  *out = NULL;
+  if (rights == NULL) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+  }
+  rights->entries = calloc(options->num_clients + 1, sizeof rights->entries[0]);
+  if (rights->entries == NULL) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory for %zu grants", options->num_clients));
+  }
+  for (size_t i = 0; i < options->num_clients; i++) {
+    rights->num_entries++;  // from here on rights_free cleans it, half-read or not
+    st = read_grant(&rights->entries[i], &options->clients[i], ks, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "clients[%zu] (%s)", i, options->clients[i].label);
+      goto out;
+    }
+  }
+  *out = rights;
+  rights = NULL;
+
+out:
+  rights_free(rights);
+  return st;
+}
+
+// --- answers -------------------------------------------------------------------------
+
+static bool fits_client(const struct grant_entry *entry, const uint8_t spki_sha256[32],
+                        bool (*has_name)(const void *arg, const char *name), const void *arg) {
+  for (size_t i = 0; i < entry->num_spki_sha256; i++) {
+    if (memcmp(entry->spki_sha256[i], spki_sha256, 32) == 0) {
+      return true;
+    }
+  }
+  for (size_t i = 0; i < entry->num_names; i++) {
+    if (has_name(arg, entry->names[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void rights_of_client(struct client_rights *out, const struct rights *rights,
+                      const uint8_t spki_sha256[32],
+                      bool (*has_name)(const void *arg, const char *name), const void *arg) {
+  out->num_grants = 0;
+  for (size_t i = 0; i < rights->num_entries; i++) {
+    if (out->num_grants == RIGHTS_MAX_GRANTS_PER_CLIENT) {
+      return;
+    }
+    if (fits_client(&rights->entries[i], spki_sha256, has_name, arg)) {
+      out->grants[out->num_grants++] = &rights->entries[i].grant;
+    }
+  }
+}
+
+static bool grants_key(const struct grant *grant, const struct key *key) {
+  for (size_t i = 0; i < grant->num_keys; i++) {
+    if (key_pattern_fits(&grant->keys[i], key)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void rights_of_key(struct key_rights *out, const struct client_rights *client,
+                   const struct key *key) {
+  *out = (struct key_rights){0};
+  for (size_t i = 0; i < client->num_grants; i++) {
+    struct grant *grant = client->grants[i];
+    if (!grants_key(grant, key)) {
+      continue;
+    }
+    for (unsigned p = 0; p < PURPOSE_NUM; p++) {
+      if ((grant->purposes & (1u << p)) != 0 && out->by_purpose[p] == NULL) {
+        out->by_purpose[p] = grant;
+      }
+    }
+  }
+}
+
+bool rights_take_token(struct grant *grant, int64_t now_ns) {
+  int64_t arrival = 0;
+  int64_t next = 0;
+
+  if (grant->interval_ns == 0) {
+    return true;
+  }
+  arrival = atomic_load_explicit(&grant->arrival_ns, memory_order_relaxed);
+  do {
+    const int64_t from = arrival > now_ns ? arrival : now_ns;
+    if (from - now_ns > grant->tolerance_ns) {
+      return false;
+    }
+    next = from + grant->interval_ns;
+  } while (!atomic_compare_exchange_weak_explicit(&grant->arrival_ns, &arrival, next,
+                                                  memory_order_relaxed, memory_order_relaxed));
+  return true;
+}

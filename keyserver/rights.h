@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// rights: which client may have what signed with which key, as the
+// configuration's "clients" say. Default deny: what no grant allows is refused.
+// Part of a snapshot (snapshot.h); filled at start and on each reload, asked by
+// peer.c (once for a connection) and request.c (once for a key, then from the
+// connection's memory).
+//
+// A grant is {clients} x {keys} x {purposes}. A client may fit several; the first
+// that allows a request is the one whose rate is charged.
+//
+// Threads: build on one; afterwards any may read, and rights_take_token may be
+// called by all at once.
+#ifndef DEPUTY_KEYSERVER_RIGHTS_H_
+#define DEPUTY_KEYSERVER_RIGHTS_H_
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "common/wire/signing_input.h"
+#include "keyserver/key_pattern.h"
+#include "keyserver/keystore.h"
+#include "keyserver/options.h"
+
+#define RIGHTS_MAX_GRANTS_PER_CLIENT 32u
+
+struct grant {
+  const char *label;  // borrowed from the options
+  struct key_pattern *keys;
+  size_t num_keys;
+  unsigned purposes;  // bit n: enum purpose n
+  int64_t dc_max_lifetime_s;
+  // The rate as a "theoretical arrival time": one number that all workers move
+  // forward together, without a lock. Signatures come at least interval_ns
+  // apart on average, and may run ahead of that by tolerance_ns.
+  int64_t interval_ns;  // 0: unlimited
+  int64_t tolerance_ns;
+  _Atomic int64_t arrival_ns;
+};
+
+// The grants that fit one client, in the configuration's order.
+struct client_rights {
+  struct grant *grants[RIGHTS_MAX_GRANTS_PER_CLIENT];
+  size_t num_grants;
+};
+
+// What one client may do with one key: the grant for each purpose, or NULL.
+struct key_rights {
+  struct grant *by_purpose[PURPOSE_NUM];
+};
+
+struct rights;
+
+// rights_new reads the grants of `options`, which must outlive them. Patterns
+// that fit no key of `ks` are logged, as that is how a typing error shows.
+// STATUS_CONFIG, STATUS_MEMORY.
+enum status rights_new(struct rights **out, const struct options *options,
+                       const struct keystore *ks, struct errmsg *err);
+void rights_free(struct rights *rights);
+size_t rights_num_grants(const struct rights *rights);
+
+// rights_of_client collects the grants for a client that has the key
+// `spki_sha256` and the names for which has_name(arg, name) is true. None is an
+// answer too: this client may do nothing. Grants beyond the limit are ignored.
+void rights_of_client(struct client_rights *out, const struct rights *rights,
+                      const uint8_t spki_sha256[32],
+                      bool (*has_name)(const void *arg, const char *name), const void *arg);
+
+// rights_of_key fills in what these grants say about a key.
+void rights_of_key(struct key_rights *out, const struct client_rights *client,
+                   const struct key *key);
+
+// rights_take_token charges one signature to the grant, or returns false when
+// that would pass its rate. `now_ns` is monotonic.
+bool rights_take_token(struct grant *grant, int64_t now_ns);
+
+#endif  // DEPUTY_KEYSERVER_RIGHTS_H_

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/net/address.h"
+#include "common/net/ready.h"
+#include "keyserver/metrics.h"
+
+#define LISTENER_NAME "keyless"
+#define METRICS_NAME "metrics"
+#define METRICS_MAX_CONNECTIONS 16
+#define METRICS_MAX_BODY_LEN 1024
+#define METRICS_SOCKET_MODE 0660
+#define WATCH_DRAIN_MS 10
+
+// --- sockets -----------------------------------------------------------------------------
+
+static size_t count_cores(void) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? (size_t)CPU_COUNT(&set) : 1;
+}
+
+// bind_one opens one socket for each worker. With port 0 the kernel chooses for
+// the first, and the others share its choice.
+static enum status bind_one(struct server *server, size_t index, const char *text,
+                            struct errmsg *err) {
+  struct address address;
+  enum status st = address_parse(&address, text, err);
+
+  if (st != STATUS_OK) {
+    return STATUS_CONFIG;
+  }
+  if (address.storage.ss_family == AF_UNIX) {
+    return errmsg_set(err, STATUS_CONFIG, "%s: key-server clients come by TCP; give host:port",
+                      text);
+  }
+  for (size_t w = 0; w < server->num_workers; w++) {
+    int *fd = &server->fds[w * server->num_listen + index];
+    TRY(address_listen(fd, &address, server->num_workers > 1, 0, err));
+    if (w == 0 && address_port(&address) == 0) {
+      struct address chosen;
+      TRY(address_of_local(&chosen, *fd));
+      address_set_port(&address, address_port(&chosen));
+    }
+  }
+
+out:
+  return st;
+}
+
+static bool is_local(const struct address *address) {
+  const struct sockaddr_storage *s = &address->storage;
+  if (s->ss_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)s;
+    return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+  }
+  if (s->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)s;
+    return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+  }
+  return s->ss_family == AF_UNIX;
+}
+
+static enum status bind_metrics(struct server *server, const char *text, struct errmsg *err) {
+  struct address address;
+
+  if (text == NULL) {
+    return STATUS_OK;
+  }
+  if (address_parse(&address, text, err) != STATUS_OK) {
+    errmsg_prefix(err, "metrics.listen");
+    return STATUS_CONFIG;
+  }
+  if (!is_local(&address)) {
+    return errmsg_set(
+        err, STATUS_CONFIG,
+        "metrics.listen %s: plain HTTP stays on this machine; give a loopback address "
+        "or unix:/path",
+        text);
+  }
+  return address_listen(&server->metrics_fd, &address, false, METRICS_SOCKET_MODE, err);
+}
+
+enum status server_bind(struct server *server, struct snapshot *snapshot, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct options *options = &snapshot->options;
+  size_t num_fds = 0;
+
+  server->snapshot = snapshot_ref(snapshot);
+  server->num_workers = options->num_workers > 0 ? (size_t)options->num_workers : count_cores();
+  server->num_listen = options->num_listen;
+  server->metrics_fd = -1;
+  num_fds = server->num_workers * server->num_listen;
+  server->fds = calloc(num_fds, sizeof(int));
+  if (server->fds == NULL) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+  }
+  for (size_t i = 0; i < num_fds; i++) {
+    server->fds[i] = -1;
+  }
+  for (size_t i = 0; i < server->num_listen; i++) {
+    TRY(bind_one(server, i, options->listen[i], err));
+  }
+  TRY(bind_metrics(server, options->metrics.listen, err));
+
+out:
+  return st;
+}
+
+static enum status announce(const struct server *server, struct errmsg *err) {
+  struct ready_listener list[OPTIONS_MAX_LISTEN + 1];
+  char names[OPTIONS_MAX_LISTEN][32];
+  size_t num = 0;
+
+  for (; num < server->num_listen; num++) {
+    (void)snprintf(names[num], sizeof names[num], num == 0 ? "%s" : "%s%zu", LISTENER_NAME,
+                   num + 1);
+    list[num] = (struct ready_listener){names[num], server->workers[0].listeners[num].fd};
+  }
+  if (server->metrics_fd >= 0) {
+    list[num++] = (struct ready_listener){METRICS_NAME, server->metrics_fd};
+  }
+  return ready_announce(list, num, err);
+}
+
+// --- HTTP ----------------------------------------------------------------------------------
+
+static void on_metrics(void *arg, struct http_request *request) {
+  struct server *server = arg;
+  struct metrics_text text = {0};
+
+  metrics_write(&text, server);
+  if (text.is_failed) {
+    http_reply_error(request, 500, "memory", "no memory");
+  } else {
+    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8",
+               bytes_of(text.data, text.len));
+  }
+  metrics_text_cleanup(&text);
+}
+
+static void on_health(void *arg, struct http_request *request) {
+  (void)arg;
+  http_reply_json(request, 200, json_pack("{s:s}", "status", "ok"));
+}
+
+static void on_ready(void *arg, struct http_request *request) {
+  const struct server *server = arg;
+
+  if (server->is_draining) {
+    http_reply_error(request, 503, "draining", "this key server is stopping");
+  } else if (sink_is_failing(server->audit)) {
+    http_reply_error(request, 503, "audit", "the audit file cannot be written");
+  } else {
+    http_reply_json(request, 200, json_pack("{s:s}", "status", "ready"));
+  }
+}
+
+static const struct http_route routes[] = {
+    {"GET", "/metrics", on_metrics},
+    {"GET", "/healthz", on_health},
+    {"GET", "/readyz", on_ready},
+    {0},
+};
+
+static enum status start_metrics(struct server *server, struct errmsg *err) {
+  const struct http_server_config config = {
+      .routes = routes,
+      .arg = server,
+      .max_body_len = METRICS_MAX_BODY_LEN,
+      .max_connections = METRICS_MAX_CONNECTIONS,
+  };
+  enum status st = STATUS_OK;
+
+  if (server->metrics_fd < 0) {
+    return STATUS_OK;
+  }
+  TRY(http_server_new(&server->metrics, server->loop, &config));
+  TRY(http_server_listen(server->metrics, &server->metrics_fd, err));
+
+out:
+  return st;
+}
+
+// --- signals ---------------------------------------------------------------------------------
+
+static bool texts_equal(const char *a, const char *b) {
+  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static bool lists_equal(char *const *a, size_t num_a, char *const *b, size_t num_b) {
+  for (size_t i = 0; i < num_a && i < num_b; i++) {
+    if (strcmp(a[i], b[i]) != 0) {
+      return false;
+    }
+  }
+  return num_a == num_b;
+}
+
+// warn_of_fixed names what a reload has read but cannot put in force.
+static void warn_of_fixed(const struct options *now, const struct options *then) {
+  const struct {
+    const char *name;
+    bool is_same;
+  } fixed[] = {
+      {"listen", lists_equal(now->listen, now->num_listen, then->listen, then->num_listen)},
+      {"workers", now->num_workers == then->num_workers},
+      {"user", texts_equal(now->user, then->user)},
+      {"log", texts_equal(now->log, then->log)},
+      {"audit.path", texts_equal(now->audit.path, then->audit.path)},
+      {"audit.buffer", now->audit.buffer_len == then->audit.buffer_len},
+      {"metrics.listen", texts_equal(now->metrics.listen, then->metrics.listen)},
+  };
+  for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
+    if (!fixed[i].is_same) {
+      log_warn(0, "restart_needed", "option=%s: the change counts from the next start on",
+               fixed[i].name);
+    }
+  }
+}
+
+static void on_reload(void *arg) {
+  struct server *server = arg;
+  struct snapshot *next = NULL;
+  struct errmsg err = {0};
+  enum status st = STATUS_OK;
+
+  if (server->is_draining) {
+    return;
+  }
+  TRY(snapshot_read(&next, server->config_path, server->snapshot->generation + 1, &err));
+  TRY(snapshot_fill(next, &err));
+  warn_of_fixed(&server->snapshot->options, &next->options);
+  for (size_t i = 0; i < server->num_workers; i++) {
+    worker_adopt(&server->workers[i], next);
+  }
+  snapshot_unref(server->snapshot);
+  server->snapshot = snapshot_ref(next);
+  server->num_reloads++;
+  server->reloaded_s = clock_wall_s();
+  log_info(0, "reloaded", "keys=%zu grants=%zu generation=%llu", keystore_num_keys(next->keys),
+           rights_num_grants(next->rights), (unsigned long long)next->generation);
+
+out:
+  if (st != STATUS_OK) {
+    server->num_failed_reloads++;
+    log_error(0, "reload_failed", "what was loaded before stays in force: %s", err.text);
+  }
+  snapshot_unref(next);
+}
+
+static void on_reopen(void *arg) {
+  struct server *server = arg;
+
+  log_reopen();
+  sink_reopen(server->audit);
+}
+
+static void on_watch_drain(void *arg) {
+  struct server *server = arg;
+
+  for (size_t i = 0; i < server->num_workers; i++) {
+    if (!worker_is_done(&server->workers[i])) {
+      timer_arm_ms(&server->watch_drain, WATCH_DRAIN_MS);
+      return;
+    }
+  }
+  loop_stop(server->loop);
+}
+
+static void on_stop(void *arg) {
+  struct server *server = arg;
+
+  log_info(0, server->is_draining ? "stopping_now" : "draining", "connections=%zu",
+           census_num(server->census));
+  if (!server->is_draining) {
+    server->is_draining = true;
+    ready_notify("STOPPING=1");
+  }
+  for (size_t i = 0; i < server->num_workers; i++) {
+    worker_drain(&server->workers[i]);
+  }
+  timer_arm_ms(&server->watch_drain, 0);
+}
+
+static enum status watch_signals(struct server *server) {
+  enum status st = STATUS_OK;
+
+  TRY(loop_on_signal(server->loop, SIGHUP, on_reload, server));
+  TRY(loop_on_signal(server->loop, SIGUSR1, on_reopen, server));
+  TRY(loop_on_signal(server->loop, SIGTERM, on_stop, server));
+  TRY(loop_on_signal(server->loop, SIGINT, on_stop, server));
+
+out:
+  return st;
+}
+
+// --- life --------------------------------------------------------------------------------------
+
+static enum status start_workers(struct server *server, struct errmsg *err) {
+  const size_t len = server->num_workers * sizeof(struct worker);
+  enum status st = STATUS_OK;
+
+  server->workers = aligned_alloc(_Alignof(struct worker), len);
+  if (server->workers == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory for %zu workers", server->num_workers);
+  }
+  memset(server->workers, 0, len);
+  for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
+    st = worker_init(&server->workers[i], (unsigned)i, server->snapshot, server->census,
+                     server->audit, &server->fds[i * server->num_listen], server->num_listen);
+  }
+  for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
+    st = worker_start(&server->workers[i]);
+  }
+  if (st != STATUS_OK) {
+    return errmsg_set(err, st, "the workers cannot be started: %s", strerror(errno));
+  }
+  return STATUS_OK;
+}
+
+enum status server_serve(struct server *server, const char *config_path, struct errmsg *err) {
+  const struct options *options = &server->snapshot->options;
+  enum status st = STATUS_OK;
+  struct errmsg quiet = {0};
+
+  server->config_path = config_path;
+  server->reloaded_s = clock_wall_s();
+  TRY(sink_open(&server->audit, options->audit.path, (size_t)options->audit.buffer_len, err));
+  TRY(census_new(&server->census));
+  TRY(loop_new(&server->loop));
+  TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
+  TRY(watch_signals(server));
+  TRY(start_workers(server, err));
+  if (announce(server, &quiet) != STATUS_OK) {
+    log_warn(0, "not_announced", "%s", quiet.text);
+  }
+  TRY(start_metrics(server, err));
+  log_info(0, "serving", "workers=%zu keys=%zu grants=%zu", server->num_workers,
+           keystore_num_keys(server->snapshot->keys), rights_num_grants(server->snapshot->rights));
+  loop_run(server->loop);
+  log_info(0, "stopped", "audit_lost=%llu", (unsigned long long)sink_num_lost(server->audit));
+
+out:
+  return st;
+}
+
+void server_cleanup(struct server *server) {
+  for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
+    worker_cleanup(&server->workers[i]);
+  }
+  free(server->workers);
+  http_server_free(server->metrics);
+  if (server->fds != NULL) {  // server_bind was called
+    for (size_t i = 0; i < server->num_workers * server->num_listen; i++) {
+      if (server->fds[i] >= 0) {
+        close(server->fds[i]);
+      }
+    }
+    if (server->metrics_fd >= 0) {
+      close(server->metrics_fd);
+    }
+  }
+  free(server->fds);
+  if (server->loop != NULL) {
+    timer_cleanup(&server->watch_drain);
+    loop_free(server->loop);
+  }
+  census_free(server->census);
+  sink_close(server->audit);
+  snapshot_unref(server->snapshot);
+  *server = (struct server){0};
+}

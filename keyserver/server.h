@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// server: the control thread. Opens the sockets, starts the workers, then waits
+// for signals: SIGHUP reloads, SIGUSR1 opens logs again, SIGTERM and SIGINT drain
+// (a second one ends at once). It also serves /metrics, so that a worker never
+// has to.
+#ifndef DEPUTY_KEYSERVER_SERVER_H_
+#define DEPUTY_KEYSERVER_SERVER_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/sink.h"
+#include "common/base/status.h"
+#include "common/http/http_server.h"
+#include "common/net/loop.h"
+#include "keyserver/census.h"
+#include "keyserver/snapshot.h"
+#include "keyserver/worker.h"
+
+// All-zero is valid to clean.
+struct server {
+  const char *config_path;  // borrowed
+  struct loop *loop;
+  struct snapshot *snapshot;  // in force
+  struct census *census;
+  struct sink *audit;
+  size_t num_workers;
+  struct worker *workers;
+  // Listening sockets: num_listen for each worker, until the worker takes them.
+  int *fds;
+  size_t num_listen;
+  int metrics_fd;  // -1: none, or taken
+  struct http_server *metrics;
+  struct timer watch_drain;
+  bool is_draining;
+  uint64_t num_reloads;
+  uint64_t num_failed_reloads;
+  int64_t reloaded_s;  // wall clock of the last good load
+};
+
+// server_bind opens all listening sockets that `snapshot` (a reference is taken)
+// names: the last use of low ports. STATUS_CONFIG, STATUS_SYSTEM.
+enum status server_bind(struct server *server, struct snapshot *snapshot, struct errmsg *err);
+
+// server_serve opens the audit log, starts the workers, announces readiness and
+// returns after SIGTERM, when all is drained. STATUS_SYSTEM, STATUS_MEMORY.
+enum status server_serve(struct server *server, const char *config_path, struct errmsg *err);
+
+void server_cleanup(struct server *server);
+
+#endif  // DEPUTY_KEYSERVER_SERVER_H_

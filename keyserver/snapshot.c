@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "keyserver/snapshot.h"
+
+#include <openssl/ssl.h>
+#include <stdlib.h>
+
+enum status snapshot_read(struct snapshot **out, const char *path, uint64_t generation,
+                          struct errmsg *err) {
+  struct snapshot *snapshot = calloc(1, sizeof *snapshot);
+
+  *out = snapshot;
+  if (snapshot == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  atomic_init(&snapshot->num_refs, 1);
+  snapshot->generation = generation;
+  return options_load(&snapshot->options, path, err);
+}
+
+enum status snapshot_fill(struct snapshot *snapshot, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct options *options = &snapshot->options;
+
+  TRY(tls_context_server(&snapshot->tls, &options->tls, options->allow_tls12, err));
+  TRY(keystore_load(&snapshot->keys, options, err));
+  TRY(rights_new(&snapshot->rights, options, snapshot->keys, err));
+
+out:
+  return st;
+}
+
+struct snapshot *snapshot_ref(struct snapshot *snapshot) {
+  atomic_fetch_add_explicit(&snapshot->num_refs, 1, memory_order_relaxed);
+  return snapshot;
+}
+
+void snapshot_unref(struct snapshot *snapshot) {
+  if (snapshot == NULL ||
+      atomic_fetch_sub_explicit(&snapshot->num_refs, 1, memory_order_acq_rel) != 1) {
+    return;
+  }
+  rights_free(snapshot->rights);
+  keystore_free(snapshot->keys);
+  SSL_CTX_free(snapshot->tls);
+  options_cleanup(&snapshot->options);
+  free(snapshot);
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// snapshot: everything that a reload replaces, as one immutable, counted whole:
+// configuration, keys, rights, TLS context. Prepared by the control thread,
+// handed to the workers (worker.c), freed with its last user. A reload that
+// fails leaves no trace but its error message.
+#ifndef DEPUTY_KEYSERVER_SNAPSHOT_H_
+#define DEPUTY_KEYSERVER_SNAPSHOT_H_
+
+#include <openssl/base.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "keyserver/keystore.h"
+#include "keyserver/options.h"
+#include "keyserver/rights.h"
+
+struct snapshot {
+  atomic_uint num_refs;
+  uint64_t generation;  // 1, 2, 3 ...
+  struct options options;
+  struct keystore *keys;
+  struct rights *rights;
+  SSL_CTX *tls;
+};
+
+// snapshot_read makes one that holds only the options of the file, for what must
+// be done before keys are read; snapshot_fill reads keys, rights and certificates.
+// On failure of either *snapshot is still to be unref'd. STATUS_CONFIG, and what
+// keystore_load, rights_new and tls_context_server return.
+enum status snapshot_read(struct snapshot **out, const char *path, uint64_t generation,
+                          struct errmsg *err);
+enum status snapshot_fill(struct snapshot *snapshot, struct errmsg *err);
+
+struct snapshot *snapshot_ref(struct snapshot *snapshot);
+void snapshot_unref(struct snapshot *snapshot);  // NULL is allowed
+
+#endif  // DEPUTY_KEYSERVER_SNAPSHOT_H_
