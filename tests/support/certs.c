@@ -242,9 +242,9 @@ struct bytes test_dc_new(X509 *leaf, EVP_PKEY *leaf_key, EVP_PKEY *dc_key, int64
 static char folder[64];
 
 const char *test_path(const char *name) {
-  static char paths[8][256];
+  static char paths[64][256];
   static unsigned next;
-  char *path = paths[next++ % 8];
+  char *path = paths[next++ % 64];
 
   if (folder[0] == '\0') {
     snprintf(folder, sizeof folder, "/tmp/deputy-test-XXXXXX");

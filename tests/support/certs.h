@@ -43,7 +43,7 @@ struct bytes test_dc_new(X509 *leaf, EVP_PKEY *leaf_key, EVP_PKEY *dc_key, int64
                          uint16_t algorithm);
 
 // Files below a folder of this process; test_path borrows a static buffer (of the
-// last eight calls).
+// last 64 calls).
 const char *test_path(const char *name);
 void test_write_file(const char *name, const void *data, size_t len, unsigned mode);
 void test_write_certs(const char *name, X509 *const *certs, size_t num);
