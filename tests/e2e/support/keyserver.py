@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A key server with its clients, ready to be asked: shared by several tests.
+
+    ks = KeyServer(procs, pki)                 # default clients, see below
+    ks.add_key("demo", kind="p256", host="demo.test")
+    ks.start()
+    with ks.connect("proxy") as client: ...
+"""
+
+import json
+import signal
+import urllib.request
+
+from support import frames
+from support import pki as pki_module
+from support.procs import wait_until
+
+# name: purposes. "stranger" has a certificate of the right CA and no grant.
+DEFAULT_CLIENTS = {
+    "proxy": ["tls13", "tls12"],
+    "issuer": ["dc"],
+    "certmanager": ["csr"],
+    "foreign": ["blind", "tls13"],
+}
+
+
+class KeyServer:
+    """One deputy-keyserver; the configuration can be changed before start and reload."""
+
+    def __init__(self, procs, pki, clients=None, name="keyserver"):
+        self.procs = procs
+        self.name = name
+        self.folder = procs.folder / f"{name}-keys"
+        self.folder.mkdir()
+        self.ca = pki.ca(f"{name}-ca")
+        self.web_ca = pki.ca(f"{name}-web-ca")
+        self.server = self.ca.issue("server", san=["DNS:localhost", "IP:127.0.0.1"],
+                                    eku="serverAuth")
+        self.keys = {}
+        self.clients = {}
+        self.process = None
+        self.audit_path = procs.folder / f"{name}-audit.jsonl"
+        procs.notes[f"{name}-audit"] = self.audit_path
+        self.config = {
+            "listen": ["127.0.0.1:0"],
+            "tls": pki.tls(self.ca, self.server),
+            "allow_tls12": True,
+            "key_folders": [str(self.folder)],
+            "workers": 2,
+            "audit": {"path": str(self.audit_path)},
+            "metrics": {"listen": "127.0.0.1:0"},
+            "clients": [],
+        }
+        for client, purposes in (DEFAULT_CLIENTS if clients is None else clients).items():
+            self.grant(client, purposes)
+        self.client("stranger")
+
+    def client(self, name, **kwargs):
+        """The identity of a client, made when first asked for."""
+        if name not in self.clients:
+            kwargs.setdefault("san", [f"DNS:{name}.client.test"])
+            kwargs.setdefault("eku", "clientAuth")
+            self.clients[name] = self.ca.issue(name, **kwargs)
+        return self.clients[name]
+
+    def grant(self, client, purposes, keys=("*",), **more):
+        """Adds a grant for a client by its DNS name."""
+        self.client(client)
+        self.config["clients"].append({
+            "label": f"{client}-{len(self.config['clients'])}",
+            "names": [f"{client}.client.test"],
+            "keys": list(keys), "purposes": list(purposes), **more})
+
+    def add_key(self, label, kind="p256", host=None, **leaf):
+        """Puts a key (and a certificate for `host`) into the folder; returns the identity."""
+        path = pki_module.make_key(self.folder / f"{label}.key", kind)
+        if host is None:
+            identity = pki_module.Identity(path, path)
+        else:
+            identity = self.web_ca.issue_leaf(host, key=path, name=label, **leaf)
+            (self.folder / f"{label}.pem").write_bytes(identity.cert.read_bytes())
+        self.keys[label] = identity
+        return identity
+
+    def put_key(self, label, content):
+        """Puts a key file with this content into the folder."""
+        path = self.folder / f"{label}.key"
+        pki_module.write_private(path, content)
+        self.keys[label] = pki_module.Identity(path, path)
+        return self.keys[label]
+
+    def start(self, wait=True):
+        self.process = self.procs.daemon_start("deputy-keyserver", self.config, self.name)
+        if wait:
+            self.process.wait_ready()
+        return self
+
+    @property
+    def address(self):
+        return self.process.address("keyless")
+
+    def connect(self, client, **kwargs):
+        identity = self.client(client) if isinstance(client, str) else client
+        return frames.Client(self.address, self.ca.cert, identity, **kwargs)
+
+    def write_config(self):
+        (self.procs.folder / f"{self.name}.json").write_text(json.dumps(self.config, indent=2))
+
+    def http(self, path):
+        host, port = self.process.address("metrics")
+        with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as reply:
+            return reply.read().decode()
+
+    def metric(self, name, **labels):
+        """The value of one sample of /metrics; 0 when there is none."""
+        want = ",".join(f'{k}="{v}"' for k, v in labels.items())
+        sample = f"deputy_keyserver_{name}" + (f"{{{want}}}" if want else "")
+        for line in self.http("/metrics").splitlines():
+            if line.startswith(sample + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def reload(self, result="done"):
+        """SIGHUP, and waits for it to be over."""
+        before = self.metric("reloads_total", result=result)
+        self.write_config()
+        self.process.signal(signal.SIGHUP)
+        wait_until(lambda: self.metric("reloads_total", result=result) > before, "the reload")
+
+    def audit(self, num=None, **fields):
+        """The audit lines that have these fields; waits until there are `num`."""
+
+        def lines():
+            text = self.audit_path.read_text() if self.audit_path.exists() else ""
+            found = [json.loads(line) for line in text.splitlines(keepends=True)
+                     if line.endswith("\n")]
+            return [entry for entry in found
+                    if all(entry.get(k) == v for k, v in fields.items())]
+
+        if num is not None:
+            wait_until(lambda: len(lines()) >= num, f"{num} audit lines with {fields}")
+            assert len(lines()) == num, lines()
+        return lines()
