@@ -304,7 +304,6 @@ static bool has_right_checksum(struct bytes header, CBS value) {
 
 static bool take_tlvs(CBS *cbs, struct proxy_decoded *out, struct bytes header) {
   bool has_tls_tlv = false;
-  bool has_checksum = false;
   while (CBS_len(cbs) != 0) {
     CBS value;
     uint8_t type;
@@ -320,8 +319,7 @@ static bool take_tlvs(CBS *cbs, struct proxy_decoded *out, struct bytes header) 
       is_good = !has_tls_tlv && take_tls(value, out);
       has_tls_tlv = true;
     } else if (type == TLV_CRC32C) {
-      is_good = !has_checksum && has_right_checksum(header, value);
-      has_checksum = true;
+      is_good = has_right_checksum(header, value);
     }
     if (!is_good) {
       return false;

@@ -41,7 +41,7 @@ enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
 // proxy_v2_decode reads one back (addresses copied; TLVs borrowed). *out_len is
 // the header's whole length.
 //   STATUS_AGAIN   what is there is right, but more bytes are needed
-//   STATUS_FORMAT  no such header, or a known TLV twice, or a wrong checksum
+//   STATUS_FORMAT  no such header, a TLV of those below twice, or a wrong checksum
 //   STATUS_LIMIT   it says it is longer than PROXY_V2_MAX_DECODE_LEN
 struct proxy_decoded {
   bool is_local;                   // then all else is empty

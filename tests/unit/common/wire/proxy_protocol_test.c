@@ -265,6 +265,9 @@ static void refuses_other_versions_commands_and_transports(void **state) {
     // 12 bytes fit IPv4 only; as TLVs (unspecified family) they are garbage.
     (void)snprintf(hex, sizeof(hex), SIGNATURE "21%02x000cc0000201c6336402d43101bb", family);
     assert_int_equal(decode_hex(&decoded, hex), family == 0x11 ? STATUS_OK : STATUS_FORMAT);
+    // Nothing at all fits the unspecified one only.
+    (void)snprintf(hex, sizeof(hex), SIGNATURE "21%02x0000", family);
+    assert_int_equal(decode_hex(&decoded, hex), family == 0 ? STATUS_OK : STATUS_FORMAT);
   }
 }
 
@@ -294,7 +297,15 @@ static void refuses_malformed_contents(void **state) {
   }
 }
 
-// CRC32C of the first 16 bytes and the head, with zeros for the value.
+static void tells_whether_the_client_spoke_tls(void **state) {
+  struct proxy_decoded decoded;
+  (void)state;
+  assert_int_equal(decode_hex(&decoded, SIGNATURE "210000082000050100000001"), STATUS_OK);
+  assert_true(decoded.has_tls);
+  assert_int_equal(decode_hex(&decoded, SIGNATURE "210000082000050000000001"), STATUS_OK);
+  assert_false(decoded.has_tls);
+}
+
 static uint32_t slow_crc32c(const uint8_t *data, size_t len) {
   uint32_t crc = UINT32_MAX;
   for (size_t i = 0; i < 8 * len; i++) {
@@ -311,6 +322,19 @@ static void checks_a_checksum(void **state) {
   (void)state;
   // The catalogue's check value of this CRC.
   assert_int_equal(slow_crc32c((const uint8_t *)"123456789", 9), 0xe3069283);
+
+  // Right, but of five bytes.
+  const size_t long_len = vector_unhex(data, sizeof(data),
+                                       SIGNATURE
+                                       "21000008030005"
+                                       "0000000000");
+  const uint32_t long_crc = slow_crc32c(data, long_len);
+  for (size_t i = 0; i < 4; i++) {
+    data[19 + i] = (uint8_t)(long_crc >> (24 - 8 * i));
+  }
+  assert_int_equal(proxy_v2_decode(&decoded, &decoded_len, bytes_of(data, long_len)),
+                   STATUS_FORMAT);
+
   const size_t len = vector_unhex(data, sizeof(data),
                                   SIGNATURE
                                   "2111001ac0000201c6336402d43101bb"
@@ -384,6 +408,7 @@ int main(void) {
       cmocka_unit_test(refuses_another_protocol_at_its_first_wrong_byte),
       cmocka_unit_test(refuses_other_versions_commands_and_transports),
       cmocka_unit_test(refuses_malformed_contents),
+      cmocka_unit_test(tells_whether_the_client_spoke_tls),
       cmocka_unit_test(checks_a_checksum),
       cmocka_unit_test(skips_what_it_does_not_know),
       cmocka_unit_test(limits_of_reading_are_exact),
