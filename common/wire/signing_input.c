@@ -16,7 +16,7 @@
 #include "common/wire/scheme.h"
 
 #define NUM_SPACES 64u
-#define SPACE 0x20
+#define SIXTEEN_SPACES "                "
 #define RANDOM_LEN 32u
 #define CURVE_TYPE_NAMED 3u    // RFC 8422, section 5.4
 #define POINT_UNCOMPRESSED 4u  // RFC 8422, section 5.1.2: the only format left
@@ -50,16 +50,10 @@ static bool skip_context(CBS *cbs, const char *context) {
 }
 
 static bool skip_spaces(CBS *cbs) {
-  CBS spaces;
-  if (!CBS_get_bytes(cbs, &spaces, NUM_SPACES)) {
-    return false;
-  }
-  for (size_t i = 0; i < NUM_SPACES; i++) {
-    if (CBS_data(&spaces)[i] != SPACE) {
-      return false;
-    }
-  }
-  return true;
+  static const char spaces[] = SIXTEEN_SPACES SIXTEEN_SPACES SIXTEEN_SPACES SIXTEEN_SPACES;
+  _Static_assert(sizeof(spaces) - 1 == NUM_SPACES, "RFC 8446, section 4.4.3");
+  return CBS_len(cbs) >= NUM_SPACES && memcmp(CBS_data(cbs), spaces, NUM_SPACES) == 0 &&
+         CBS_skip(cbs, NUM_SPACES);
 }
 
 static const char *parse_tls13(struct signing_input *out, CBS cbs) {
