@@ -191,7 +191,7 @@ static void end_by_ssl(struct tls_stream *s, enum tls_stream_end why) {
   tls_error_drain(text, sizeof text);
   if (s->bio.error != 0) {
     end(s, why, "%s", strerror(s->bio.error));
-  } else if (why == TLS_STREAM_HANDSHAKE_FAILED && verified != X509_V_OK && text[0] != '\0') {
+  } else if (strcmp(text, "CERTIFICATE_VERIFY_FAILED") == 0 && verified != X509_V_OK) {
     end(s, why, "%s: %s", text, X509_verify_cert_error_string(verified));
   } else if (text[0] != '\0') {
     end(s, why, "%s", text);
