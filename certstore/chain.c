@@ -12,6 +12,9 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/tls/tls_error.h"
+
+_Static_assert(STAPLE_MAX_LEN <= TLS_STAPLE_MAX_LEN, "what is read can be shown");
 
 static struct bytes der_of(const CRYPTO_BUFFER *cert) {
   return bytes_of(CRYPTO_BUFFER_data(cert), CRYPTO_BUFFER_len(cert));
@@ -83,12 +86,16 @@ out:
   free(path);
 }
 
-static enum status make_tls(struct chain *chain, const SSL_PRIVATE_KEY_METHOD *method) {
+static enum status make_tls(struct chain *chain, const SSL_PRIVATE_KEY_METHOD *method,
+                            struct errmsg *err) {
   enum status st = STATUS_OK;
   uint8_t *staple = NULL;
   size_t staple_len = 0;
 
   read_staple(chain, &staple, &staple_len);
+  if (method == NULL) {
+    goto out;
+  }
   TRY(tls_chain_new(&chain->tls, chain->certs, chain->num_certs, bytes_of(staple, staple_len),
                     method, NULL));
   if (chain->has_staple) {
@@ -97,6 +104,11 @@ static enum status make_tls(struct chain *chain, const SSL_PRIVATE_KEY_METHOD *m
   }
 
 out:
+  if (st != STATUS_OK) {
+    char reason[TLS_ERROR_TEXT_LEN];
+    (void)errmsg_set(err, st, "%s: this leaf cannot be served: %s %s", chain->path, status_name(st),
+                     tls_error_drain(reason, sizeof(reason)));
+  }
   free(staple);
   return st;
 }
@@ -126,11 +138,7 @@ enum status chain_load(struct chain **out, const char *label, const char *path,
   if (chain->key_state == NULL || chain->ca_state == NULL) {
     TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", path));
   }
-  st = make_tls(chain, method);
-  if (st != STATUS_OK) {
-    st = errmsg_set(err, st, "%s: BoringSSL does not take this chain (%s)", path, status_name(st));
-    goto out;
-  }
+  TRY(make_tls(chain, method, err));
   *out = chain;
   chain = NULL;
 

@@ -40,7 +40,8 @@ struct chain {
 // chain_load reads the PEM chain at `path` (leaf first) and the OCSP response at
 // path + CHAIN_STAPLE_SUFFIX if there is one (staple.h has the checks). A response
 // that does not pass is logged and not used: it never stops a load. `method` signs
-// with the certificate's key and outlives the chain; NULL for tools that only look.
+// with the certificate's key and outlives the chain; NULL, for tools that only look,
+// leaves `tls` NULL.
 // STATUS_SYSTEM, STATUS_FORMAT, STATUS_LIMIT, STATUS_MEMORY, STATUS_REFUSED (a
 // private key is in the file).
 #define CHAIN_STAPLE_SUFFIX ".ocsp"

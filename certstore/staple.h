@@ -13,7 +13,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 
-#define STAPLE_MAX_LEN (64u << 10)  // bytes of one response
+#define STAPLE_MAX_LEN (32u << 10)  // bytes of one response
 
 struct staple_facts {
   int64_t this_update_s;
