@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dcissuer/policy.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/bytes.h"
+
+#define MAX_HOST_LEN 253u  // RFC 1035 in its dotted form; IP addresses are shorter
+#define US_PER_MINUTE 60000000
+#define MS_PER_S 1000
+
+struct client {
+  char **names;
+  size_t num_names;
+  uint8_t (*spki_sha256)[32];
+  size_t num_spki_sha256;
+  struct grant grant;
+};
+
+struct policy {
+  struct client *clients;
+  size_t num_clients;
+};
+
+// --- hosts -------------------------------------------------------------------
+
+bool host_pattern_covers(const char *pattern, const char *name) {
+  size_t name_len = strlen(name);
+  size_t suffix_len = 0;
+  if (strcmp(pattern, "*") == 0) {
+    return true;
+  }
+  if (strncmp(pattern, "*.", 2) != 0) {
+    return strcmp(pattern, name) == 0;
+  }
+  suffix_len = strlen(pattern + 1);  // with its dot
+  return name_len > suffix_len && strcmp(name + name_len - suffix_len, pattern + 1) == 0;
+}
+
+static bool is_host_char(char c) {
+  return isalnum((unsigned char)c) != 0 || c == '-' || c == '_' || c == '.' || c == ':';
+}
+
+// Names, addresses, and a star only as the first label.
+static bool is_host_pattern(const char *pattern) {
+  const char *rest = pattern;
+  if (strcmp(pattern, "*") == 0) {
+    return true;
+  }
+  if (strncmp(rest, "*.", 2) == 0) {
+    rest += 2;
+  }
+  if (*rest == '\0' || *rest == '.' || strlen(pattern) > MAX_HOST_LEN ||
+      strstr(rest, "..") != NULL || rest[strlen(rest) - 1] == '.') {
+    return false;
+  }
+  for (; *rest != '\0'; rest++) {
+    if (!is_host_char(*rest)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool grant_covers(const struct grant *grant, const char *name) {
+  for (size_t i = 0; i < grant->num_hosts; i++) {
+    if (host_pattern_covers(grant->hosts[i], name)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool grant_has_scheme(const struct grant *grant, const struct scheme *scheme) {
+  for (size_t i = 0; i < grant->num_schemes; i++) {
+    if (grant->schemes[i] == scheme) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// --- building ------------------------------------------------------------------
+
+static enum status copy_texts(char ***out, size_t *out_num, char *const *texts, size_t num) {
+  *out = calloc(num + 1, sizeof(**out));
+  if (*out == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (; *out_num < num; (*out_num)++) {
+    char *copy = strdup(texts[*out_num]);
+    if (copy == NULL) {
+      return STATUS_MEMORY;
+    }
+    for (char *c = copy; *c != '\0'; c++) {
+      *c = (char)tolower((unsigned char)*c);
+    }
+    (*out)[*out_num] = copy;
+  }
+  return STATUS_OK;
+}
+
+static enum status read_keys(struct client *client, const struct client_options *options,
+                             struct errmsg *err) {
+  client->spki_sha256 = calloc(options->num_spki_sha256 + 1, sizeof(*client->spki_sha256));
+  if (client->spki_sha256 == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < options->num_spki_sha256; i++) {
+    if (bytes_from_hex(client->spki_sha256[i], 32, options->spki_sha256[i]) != STATUS_OK) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "clients, \"%s\": spki_sha256[%zu] is not 64 hexadecimal digits",
+                        options->label, i);
+    }
+    client->num_spki_sha256++;
+  }
+  return STATUS_OK;
+}
+
+static enum status read_hosts(struct grant *grant, const struct client_options *options,
+                              struct errmsg *err) {
+  for (size_t i = 0; i < options->num_hosts; i++) {
+    if (!is_host_pattern(options->hosts[i])) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "clients, \"%s\": hosts[%zu] is \"%s\"; it must be a name, as "
+                        "\"demo.test\", a name with all below it, as \"*.example\", or \"*\"",
+                        options->label, i, options->hosts[i]);
+    }
+  }
+  return copy_texts(&grant->hosts, &grant->num_hosts, options->hosts, options->num_hosts);
+}
+
+// RFC 9345, section 4.1: the key of a DC must not use the rsaEncryption OID, and
+// that is the only kind of RSA key there is here.
+static enum status read_schemes(struct grant *grant, const struct client_options *options,
+                                struct errmsg *err) {
+  if (options->num_schemes == 0) {
+    grant->schemes[grant->num_schemes++] = scheme_by_name("ecdsa_secp256r1_sha256");
+  }
+  for (size_t i = 0; i < options->num_schemes; i++) {
+    const struct scheme *scheme = scheme_by_name(options->schemes[i]);
+    if (scheme == NULL || !scheme->may_sign_tls13 || scheme->kind == KEY_KIND_RSA) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "clients, \"%s\": schemes[%zu] is \"%s\"; a credential's key may have "
+                        "ecdsa_secp256r1_sha256, ecdsa_secp384r1_sha384, ecdsa_secp521r1_sha512 or "
+                        "ed25519",
+                        options->label, i, options->schemes[i]);
+    }
+    if (!grant_has_scheme(grant, scheme)) {
+      CHECK(grant->num_schemes < POLICY_MAX_SCHEMES);  // there are four
+      grant->schemes[grant->num_schemes++] = scheme;
+    }
+  }
+  return STATUS_OK;
+}
+
+static void set_rate(struct grant *grant, const struct client_options *options) {
+  int64_t burst = options->burst > 0 ? options->burst : options->rate_per_minute;
+  if (options->rate_per_minute > 0) {
+    grant->interval_us = US_PER_MINUTE / options->rate_per_minute;
+    grant->interval_us = grant->interval_us == 0 ? 1 : grant->interval_us;
+    grant->tolerance_us = (burst - 1) * grant->interval_us;
+  }
+}
+
+static enum status add_client(struct policy *policy, const struct client_options *options,
+                              struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct client *client = &policy->clients[policy->num_clients++];
+
+  for (size_t i = 0; i + 1 < policy->num_clients; i++) {
+    if (strcmp(policy->clients[i].grant.label, options->label) == 0) {
+      TRY(errmsg_set(err, STATUS_CONFIG, "clients: the label \"%s\" is there twice",
+                     options->label));
+    }
+  }
+  if (options->num_names == 0 && options->num_spki_sha256 == 0) {
+    TRY(errmsg_set(err, STATUS_CONFIG,
+                   "clients, \"%s\": it names no client: give names or spki_sha256",
+                   options->label));
+  }
+  client->grant.label = strdup(options->label);
+  if (client->grant.label == NULL) {
+    st = STATUS_MEMORY;
+    goto out;
+  }
+  client->grant.max_lifetime_s = options->max_lifetime_ms / MS_PER_S;
+  set_rate(&client->grant, options);
+  TRY(copy_texts(&client->names, &client->num_names, options->names, options->num_names));
+  TRY(read_keys(client, options, err));
+  TRY(read_hosts(&client->grant, options, err));
+  TRY(read_schemes(&client->grant, options, err));
+
+out:
+  return st;
+}
+
+enum status policy_new(struct policy **out, const struct options *options, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct policy *policy = calloc(1, sizeof(*policy));
+
+  *out = NULL;
+  if (policy == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  policy->clients = calloc(options->num_clients + 1, sizeof(*policy->clients));
+  if (policy->clients == NULL) {
+    st = STATUS_MEMORY;
+    goto out;
+  }
+  for (size_t i = 0; i < options->num_clients; i++) {
+    TRY(add_client(policy, &options->clients[i], err));
+  }
+  *out = policy;
+  policy = NULL;
+
+out:
+  if (st == STATUS_MEMORY) {
+    (void)errmsg_set(err, st, "no memory");
+  }
+  policy_free(policy);
+  return st;
+}
+
+static void free_texts(char **texts, size_t num) {
+  for (size_t i = 0; i < num; i++) {
+    free(texts[i]);
+  }
+  free(texts);
+}
+
+void policy_free(struct policy *policy) {
+  if (policy == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < policy->num_clients; i++) {
+    struct client *client = &policy->clients[i];
+    free_texts(client->names, client->num_names);
+    free_texts(client->grant.hosts, client->grant.num_hosts);
+    free(client->spki_sha256);
+    free(client->grant.label);
+  }
+  free(policy->clients);
+  free(policy);
+}
+
+void policy_inherit(struct policy *policy, struct policy *old) {
+  for (size_t i = 0; i < policy->num_clients; i++) {
+    struct grant *to = &policy->clients[i].grant;
+    for (size_t j = 0; j < old->num_clients; j++) {
+      struct grant *from = &old->clients[j].grant;
+      if (strcmp(to->label, from->label) == 0) {
+        atomic_store(&to->arrival_us, atomic_load(&from->arrival_us));
+      }
+    }
+  }
+}
+
+// --- asking ----------------------------------------------------------------------
+
+static bool is_client(const struct client *client, const uint8_t spki_sha256[32],
+                      bool (*has_name)(const void *arg, const char *name), const void *arg) {
+  for (size_t i = 0; i < client->num_spki_sha256; i++) {
+    if (memcmp(client->spki_sha256[i], spki_sha256, 32) == 0) {
+      return true;
+    }
+  }
+  for (size_t i = 0; i < client->num_names; i++) {
+    if (has_name(arg, client->names[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void policy_of_client(struct client_rights *out, const struct policy *policy,
+                      const uint8_t spki_sha256[32],
+                      bool (*has_name)(const void *arg, const char *name), const void *arg) {
+  *out = (struct client_rights){0};
+  for (size_t i = 0; i < policy->num_clients && out->num_grants < POLICY_MAX_GRANTS_PER_CLIENT;
+       i++) {
+    if (is_client(&policy->clients[i], spki_sha256, has_name, arg)) {
+      out->grants[out->num_grants++] = &policy->clients[i].grant;
+    }
+  }
+}
+
+bool grant_take_token(struct grant *grant, int64_t now_us) {
+  int64_t arrival_us = 0;
+  if (grant->interval_us == 0) {
+    return true;
+  }
+  arrival_us = atomic_load(&grant->arrival_us);
+  for (;;) {
+    int64_t from_us = arrival_us > now_us ? arrival_us : now_us;
+    if (from_us - now_us > grant->tolerance_us) {
+      return false;
+    }
+    if (atomic_compare_exchange_weak(&grant->arrival_us, &arrival_us,
+                                     from_us + grant->interval_us)) {
+      return true;
+    }
+  }
+}
