@@ -16,6 +16,7 @@ target_compile_definitions(deputy_flags INTERFACE _GNU_SOURCE)
 target_compile_options(deputy_flags INTERFACE
   -Wall -Wextra -Wconversion -Wshadow -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes
   $<$<BOOL:${DEPUTY_WERROR}>:-Werror>
+  -Wno-format-zero-length  # log_info(id, "event", ""): an event without details
   -fno-common
   -fno-omit-frame-pointer  # perf and gdb walk the stack in every build
   -fstack-protector-strong
