@@ -77,7 +77,9 @@ void tls_client_hello_note(const SSL_CLIENT_HELLO *hello);
 
 // tls_credential_prepare makes `ctx` fit for connections that get credentials:
 // schemes a key server knows (never SHA-1), no search for intermediates. Make it of
-// TLS_with_buffers_method, so that no X509 object is made for our own leaf.
+// TLS_with_buffers_method, so that no X509 object is made for our own leaf, and set
+// suites without static RSA, which would need the certificate's key to decrypt.
+// STATUS_CRYPTO.
 enum status tls_credential_prepare(SSL_CTX *ctx);
 
 // tls_install puts the chain, and the DC if not NULL, on the connection. In the
