@@ -23,13 +23,28 @@ def pki(tmp_path):
     return pki_module.Pki(folder)
 
 
+@pytest.fixture(scope="module")
+def module_procs(tmp_path_factory):
+    """The same for all tests of one file that can share their programs."""
+    runner = procs_module.Procs(tmp_path_factory.mktemp("procs"))
+    yield runner
+    runner.stop_all()
+
+
+@pytest.fixture(scope="module")
+def module_pki(tmp_path_factory):
+    """The certificates of a whole file."""
+    return pki_module.Pki(tmp_path_factory.mktemp("pki"))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """Puts the logs of every program under the report of a test that failed."""
     outcome = yield
     report = outcome.get_result()
-    runner = item.funcargs.get("procs") if hasattr(item, "funcargs") else None
-    if runner is None or not report.failed or report.when == "setup":
+    if not report.failed:
         return
-    for title, text in runner.logs():
-        report.sections.append((title, text))
+    for name in ("procs", "module_procs"):
+        runner = getattr(item, "funcargs", {}).get(name)
+        for title, text in runner.logs() if runner else ():
+            report.sections.append((title, text))
