@@ -127,17 +127,17 @@ class KeyServer:
         self.process.signal(signal.SIGHUP)
         wait_until(lambda: self.metric("reloads_total", result=result) > before, "the reload")
 
-    def audit(self, num=None, **fields):
-        """The audit lines that have these fields; waits until there are `num`."""
+    def audit(self, **fields):
+        """The audit lines so far that have these fields."""
+        text = self.audit_path.read_text() if self.audit_path.exists() else ""
+        found = [json.loads(line) for line in text.splitlines(keepends=True)
+                 if line.endswith("\n")]
+        return [entry for entry in found if all(entry.get(k) == v for k, v in fields.items())]
 
-        def lines():
-            text = self.audit_path.read_text() if self.audit_path.exists() else ""
-            found = [json.loads(line) for line in text.splitlines(keepends=True)
-                     if line.endswith("\n")]
-            return [entry for entry in found
-                    if all(entry.get(k) == v for k, v in fields.items())]
-
-        if num is not None:
-            wait_until(lambda: len(lines()) >= num, f"{num} audit lines with {fields}")
-            assert len(lines()) == num, lines()
-        return lines()
+    def audit_wait(self, num, **fields):
+        """The same once there are `num`, which there must be exactly: lines are in the
+        file a few milliseconds after the reply."""
+        wait_until(lambda: len(self.audit(**fields)) >= num, f"{num} audit lines with {fields}")
+        lines = self.audit(**fields)
+        assert len(lines) == num, lines
+        return lines

@@ -7,6 +7,7 @@
     leaf = ca.issue_leaf("demo.test", delegation=True)
 """
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -81,12 +82,14 @@ class Identity:
     def der(self):
         return openssl("x509", "-in", self.cert, "-outform", "DER")
 
+    @functools.cache
     def spki(self):
         return key_spki(self.key)
 
     def spki_sha256(self):
         return hashlib.sha256(self.spki()).hexdigest()
 
+    @functools.cache
     def ski(self):
         return spki_ski(self.spki())
 

@@ -25,6 +25,7 @@ SLOW = 4 if SANITIZE else 1
 # What a sanitizer's finding exits with (cmake/Targets.cmake).
 SANITIZER_EXIT = 66
 LOG_SHOWN = 16000  # characters of each log's end
+NOTE_SHOWN = 3000  # the same, of logs that are long and regular
 
 
 def wait_until(condition, what, timeout=10.0, interval=0.01):
@@ -211,7 +212,7 @@ class Procs:
             yield title, (process.out() + process.err())[-LOG_SHOWN:]
         for name, path in self.notes.items():
             if path.exists():
-                yield name, path.read_text(errors="backslashreplace")[-LOG_SHOWN:]
+                yield name, path.read_text(errors="backslashreplace")[-NOTE_SHOWN:]
 
     def stop_all(self):
         """Stops what still runs, all of it, and only then complains."""
