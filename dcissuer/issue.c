@@ -116,7 +116,7 @@ static bool read_certificate(struct issue *issue, const json_t *entry) {
   }
   switch (bytes_from_base64(&issue->der, &issue->der_len, text, CERT_MAX_LEN)) {
     case STATUS_OK:
-      return true;
+      return issue->der_len > 0 || issue_fail(issue, ISSUE_BAD_REQUEST, "certificate is empty");
     case STATUS_MEMORY:
       return issue_fail(issue, ISSUE_INTERNAL, "no memory");
     default:

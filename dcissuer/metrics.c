@@ -89,6 +89,9 @@ static void write_key_servers(struct metrics_text *text, const struct keyclient 
   write_one(text, PREFIX "key_server_failovers_total", METRIC_COUNTER,
             "Requests tried again at another key server.",
             (double)counter_get(&stats->num_failovers));
+  write_one(text, PREFIX "key_server_attempt_timeouts_total", METRIC_COUNTER,
+            "Requests that a key server did not answer in its share of the time.",
+            (double)counter_get(&stats->num_attempt_timeouts));
   write_one(text, PREFIX "key_server_late_replies_total", METRIC_COUNTER,
             "Replies after their deadline or of an unknown id.",
             (double)counter_get(&stats->num_late_replies));
@@ -100,6 +103,8 @@ static void write_key_servers(struct metrics_text *text, const struct keyclient 
   write_one(text, PREFIX "key_server_connect_failures_total", METRIC_COUNTER,
             "Connections that could not be opened.",
             (double)counter_get(&stats->num_connect_failed));
+  write_one(text, PREFIX "key_server_disconnects_total", METRIC_COUNTER,
+            "Open connections that were lost.", (double)counter_get(&stats->num_disconnects));
   metrics_family(text, PREFIX "key_server_seconds", METRIC_HISTOGRAM,
                  "From asking for a signature to having it.");
   metrics_histogram(text, PREFIX "key_server_seconds", NULL, NULL, &latency, 1);

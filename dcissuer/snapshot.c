@@ -35,7 +35,7 @@ static enum status hash_key_servers(uint8_t out[32], const struct keyclient_conf
   enum status st = STATUS_OK;
   SHA256_CTX hash;
   const int64_t numbers[] = {config->deadline_ms, config->attempt_ms, config->connect_ms,
-                             config->num_connections};
+                             config->num_connections, config->allow_tls12 ? 1 : 0};
 
   SHA256_Init(&hash);
   for (size_t i = 0; i < config->num_servers; i++) {
@@ -54,9 +54,9 @@ out:
 
 // The context is not kept: keyclient makes its own. It is tried here so that
 // --check-config and a reload see a bad file.
-static enum status try_client_tls(const struct tls_identity *identity, struct errmsg *err) {
+static enum status try_client_tls(const struct keyclient_config *config, struct errmsg *err) {
   SSL_CTX *ctx = NULL;
-  enum status st = tls_context_client(&ctx, identity, false, err);
+  enum status st = tls_context_client(&ctx, &config->tls, config->allow_tls12, err);
   SSL_CTX_free(ctx);
   if (st != STATUS_OK) {
     errmsg_prefix(err, "key_servers.tls");
@@ -78,7 +78,7 @@ enum status snapshot_load(struct snapshot **out, const char *config_path, struct
   TRY(cert_set_load(&snapshot->certificates, snapshot->options.certificates,
                     snapshot->options.num_certificates, err));
   TRY(tls_context_server(&snapshot->tls, &snapshot->options.tls, false, err));
-  TRY(try_client_tls(&snapshot->options.key_servers.tls, err));
+  TRY(try_client_tls(&snapshot->options.key_servers, err));
   TRY(hash_key_servers(snapshot->key_servers_sha256, &snapshot->options.key_servers, err));
   *out = snapshot;
   snapshot = NULL;
