@@ -789,6 +789,7 @@ static void tells_a_broken_connection_only_later(void **state) {
   tls_stream_close_when_sent(server.stream);
   run_until_set(&server.is_ended);
   assert_int_equal(server.end, TLS_STREAM_ERROR);
+  side_cleanup(&client);
   side_cleanup(&server);
 }
 
@@ -962,6 +963,8 @@ static void may_be_freed_at_any_time(void **state) {
     drop(&client);
     drop(&server);
     (void)run_until_or(never, NULL, 5);
+    side_cleanup(&client);
+    side_cleanup(&server);
   }
   tls_stream_free(NULL);
 }
