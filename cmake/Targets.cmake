@@ -76,12 +76,17 @@ endfunction()
 
 # deputy_add_executable is the part that programs and tests have in common:
 # no name of a static library leaves the executable, or the OpenSSL that
-# libcurl's libssh2 brings along would bind to BoringSSL's functions.
+# libcurl's libssh2 brings along would bind to BoringSSL's functions. Clang's
+# sanitizers are static too, and libc must find their malloc: there only the two.
+set(deputy_hidden_libs ALL)
+if(NOT DEPUTY_SANITIZE STREQUAL "" AND CMAKE_C_COMPILER_ID MATCHES "Clang")
+  set(deputy_hidden_libs libssl.a:libcrypto.a)
+endif()
 function(deputy_add_executable target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS")
   add_executable(${target} ${arg_SOURCES})
   target_link_libraries(${target} PRIVATE ${arg_DEPS} deputy_flags)
-  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,${deputy_hidden_libs})
 endfunction()
 
 function(deputy_add_program name)
