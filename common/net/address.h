@@ -52,7 +52,11 @@ enum status address_listen(int *out_fd, const struct address *address, bool shar
 enum status address_connect(int *out_fd, const struct address *address);
 enum status address_connect_result(int fd);  // STATUS_SYSTEM sets errno
 
-// address_of_local / _peer read the socket's ends.
+// address_unmap turns an IPv4 client of an IPv6 socket ("[::ffff:192.0.2.1]:5")
+// into what it is; others stay. For addresses that come from accept itself.
+void address_unmap(struct address *address);
+
+// address_of_local / _peer read the socket's ends, unmapped. STATUS_SYSTEM.
 enum status address_of_local(struct address *out, int fd);
 enum status address_of_peer(struct address *out, int fd);
 

@@ -135,14 +135,28 @@ enum status address_connect_result(int fd) {
 
 // --- ends --------------------------------------------------------------------
 
-enum status address_of_local(struct address *out, int fd) {
-  *out = (struct address){.len = sizeof(out->storage)};
-  return getsockname(fd, (struct sockaddr *)&out->storage, &out->len) == 0 ? STATUS_OK
-                                                                           : STATUS_SYSTEM;
+void address_unmap(struct address *address) {
+  const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
+  struct sockaddr_in in = {.sin_family = AF_INET};
+  if (address->storage.ss_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+    return;
+  }
+  in.sin_port = in6->sin6_port;
+  memcpy(&in.sin_addr, in6->sin6_addr.s6_addr + 12, sizeof(in.sin_addr));
+  *address = (struct address){.len = sizeof(in)};
+  memcpy(&address->storage, &in, sizeof(in));
 }
 
-enum status address_of_peer(struct address *out, int fd) {
+static enum status read_end(struct address *out, int fd,
+                            int (*read_name)(int fd, struct sockaddr *name, socklen_t *len)) {
   *out = (struct address){.len = sizeof(out->storage)};
-  return getpeername(fd, (struct sockaddr *)&out->storage, &out->len) == 0 ? STATUS_OK
-                                                                           : STATUS_SYSTEM;
+  if (read_name(fd, (struct sockaddr *)&out->storage, &out->len) != 0) {
+    return STATUS_SYSTEM;
+  }
+  address_unmap(out);
+  return STATUS_OK;
 }
+
+enum status address_of_local(struct address *out, int fd) { return read_end(out, fd, getsockname); }
+
+enum status address_of_peer(struct address *out, int fd) { return read_end(out, fd, getpeername); }

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/net/loop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "common/base/clock.h"
+
+#define LIMIT_MS 10000  // a test that lasts so long has failed
+
+static struct loop *loop;
+static struct timer limit;
+
+static void on_limit(void *arg) {
+  (void)arg;
+  check_failed("the test ends in time", __FILE__, __LINE__);
+}
+
+static int make_loop(void **state) {
+  (void)state;
+  if (loop_new(&loop) != STATUS_OK || timer_init(&limit, loop, on_limit, NULL) != STATUS_OK) {
+    return -1;
+  }
+  timer_arm_ms(&limit, LIMIT_MS);
+  return 0;
+}
+
+static int free_loop(void **state) {
+  (void)state;
+  timer_cleanup(&limit);
+  loop_free(loop);
+  loop = NULL;
+  return 0;
+}
+
+static void stop(void *arg) {
+  (void)arg;
+  loop_stop(loop);
+}
+
+// --- posts -------------------------------------------------------------------
+
+#define NUM_THREADS 4
+#define NUM_POSTS 5000
+
+static struct poster {
+  int num_posted;
+  int num_run;
+  bool is_in_order;
+} posters[NUM_THREADS];
+static int num_finished;
+
+struct numbered {
+  struct poster *poster;
+  int number;
+};
+
+static void run_numbered(void *arg) {
+  struct numbered *numbered = arg;
+  struct poster *poster = numbered->poster;
+  poster->is_in_order = poster->is_in_order && numbered->number == poster->num_run;
+  poster->num_run += 1;
+  free(numbered);
+  if (poster->num_run == NUM_POSTS) {
+    num_finished += 1;
+    if (num_finished == NUM_THREADS) {
+      loop_stop(loop);
+    }
+  }
+}
+
+static void *post_often(void *arg) {
+  struct poster *poster = arg;
+  for (int i = 0; i < NUM_POSTS; i++) {
+    struct numbered *numbered = malloc(sizeof(*numbered));
+    CHECK(numbered != NULL);
+    *numbered = (struct numbered){poster, i};
+    loop_post(loop, run_numbered, numbered);
+  }
+  return NULL;
+}
+
+static void runs_every_post_of_every_thread_in_order(void **state) {
+  pthread_t threads[NUM_THREADS];
+  (void)state;
+  num_finished = 0;
+  for (size_t i = 0; i < NUM_THREADS; i++) {
+    posters[i] = (struct poster){.is_in_order = true};
+    assert_int_equal(pthread_create(&threads[i], NULL, post_often, &posters[i]), 0);
+  }
+  loop_run(loop);
+  for (size_t i = 0; i < NUM_THREADS; i++) {
+    assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(posters[i].num_run, NUM_POSTS);
+    assert_true(posters[i].is_in_order);
+  }
+}
+
+static int num_chained;
+static void post_again(void *arg) {
+  num_chained += 1;
+  loop_post(loop, num_chained < 100 ? post_again : stop, arg);
+}
+
+static void post_may_post(void **state) {
+  (void)state;
+  num_chained = 0;
+  assert_false(loop_is_running(loop));
+  loop_post(loop, post_again, NULL);
+  loop_run(loop);
+  assert_int_equal(num_chained, 100);
+}
+
+static void posts_after_the_end_are_dropped(void **state) {
+  (void)state;
+  num_chained = 0;
+  loop_post(loop, post_again, NULL);  // never run; LeakSanitizer sees the queue
+}
+
+// --- running -----------------------------------------------------------------
+
+static void *stop_from_outside(void *arg) {
+  loop_stop(arg);
+  return NULL;
+}
+
+static void stops_from_any_thread_and_runs_again(void **state) {
+  (void)state;
+  for (int i = 0; i < 100; i++) {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, stop_from_outside, loop), 0);
+    loop_run(loop);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+  }
+}
+
+static int64_t first_ms;
+static void waste_time(void *arg) {
+  int64_t begin_ms = clock_monotonic_ms();
+  (void)arg;
+  first_ms = loop_now_ms(loop);
+  while (clock_monotonic_ms() < begin_ms + 5) {
+  }
+  assert_int_equal(loop_now_ms(loop), first_ms);  // the same round
+  loop_stop(loop);
+}
+
+static void time_stands_still_within_a_round(void **state) {
+  (void)state;
+  loop_post(loop, waste_time, NULL);
+  loop_run(loop);
+  assert_true(loop_now_ms(loop) >= first_ms + 5);
+  loop_post(loop, stop, NULL);
+}
+
+// --- timers ------------------------------------------------------------------
+
+static int num_fired;
+static int64_t fired_ms;
+static void on_fire(void *arg) {
+  (void)arg;
+  num_fired += 1;
+  fired_ms = clock_monotonic_ms();
+  loop_stop(loop);
+}
+
+static void timer_is_never_early(void **state) {
+  struct timer timer;
+  (void)state;
+  assert_int_equal(timer_init(&timer, loop, on_fire, NULL), STATUS_OK);
+  for (int64_t ms = 0; ms < 40; ms++) {
+    int64_t begin_ms = clock_monotonic_ms();
+    num_fired = 0;
+    assert_false(timer_is_armed(&timer));
+    timer_arm_ms(&timer, ms);
+    assert_true(timer_is_armed(&timer));
+    loop_run(loop);
+    assert_int_equal(num_fired, 1);
+    assert_true(fired_ms >= begin_ms + ms);
+  }
+  timer_cleanup(&timer);
+}
+
+static void later_arming_replaces_and_cancelling_ends(void **state) {
+  struct timer a;
+  struct timer b;
+  struct timer zero = {0};
+  int64_t begin_ms = clock_monotonic_ms();
+  (void)state;
+  num_fired = 0;
+  assert_int_equal(timer_init(&a, loop, on_fire, NULL), STATUS_OK);
+  assert_int_equal(timer_init(&b, loop, on_fire, NULL), STATUS_OK);
+  timer_arm_ms(&a, 1);
+  timer_arm_ms(&b, 1);
+  timer_arm_ms(&a, 30);
+  timer_cancel(&b);
+  timer_cancel(&b);
+  timer_cancel(&zero);
+  loop_run(loop);
+  assert_int_equal(num_fired, 1);
+  assert_true(fired_ms >= begin_ms + 30);
+  timer_cleanup(&a);
+  timer_cleanup(&b);
+  timer_cleanup(&zero);
+}
+
+static void free_own_timer(void *arg) {
+  timer_cleanup(arg);
+  free(arg);
+  loop_stop(loop);
+}
+
+static void timer_may_be_freed_in_its_callback(void **state) {
+  struct timer *timer = malloc(sizeof(*timer));
+  (void)state;
+  assert_non_null(timer);
+  assert_int_equal(timer_init(timer, loop, free_own_timer, timer), STATUS_OK);
+  timer_arm_ms(timer, -5);  // a deadline that has passed
+  loop_run(loop);
+}
+
+// --- descriptors -------------------------------------------------------------
+
+struct end {
+  struct io io;
+  int fd;
+  unsigned ready;
+  int num_calls;
+};
+
+static void on_ready(void *arg, unsigned ready) {
+  struct end *end = arg;
+  end->ready |= ready;
+  end->num_calls += 1;
+}
+
+static void make_pair(struct end *a, int *b) {
+  int fds[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+  *a = (struct end){.fd = fds[0]};
+  *b = fds[1];
+}
+
+static void run_for_ms(int64_t ms) {
+  struct timer timer;
+  assert_int_equal(timer_init(&timer, loop, stop, NULL), STATUS_OK);
+  timer_arm_ms(&timer, ms);
+  loop_run(loop);
+  timer_cleanup(&timer);
+}
+
+static void descriptor_reports_each_edge_once(void **state) {
+  struct end end;
+  char buffer[16];
+  int peer = -1;
+  (void)state;
+  make_pair(&end, &peer);
+  assert_int_equal(io_init(&end.io, loop, end.fd, on_ready, &end), STATUS_OK);
+  run_for_ms(5);
+  assert_int_equal(end.ready, IO_WRITABLE);
+  assert_int_equal(end.num_calls, 1);
+  run_for_ms(5);
+  assert_int_equal(end.num_calls, 1);  // still writable: no news
+  assert_int_equal(write(peer, "x", 1), 1);
+  run_for_ms(5);
+  assert_int_equal(end.ready & IO_READABLE, IO_READABLE);
+  assert_int_equal(end.num_calls, 2);
+  run_for_ms(5);
+  assert_int_equal(end.num_calls, 2);  // still readable: no news
+  assert_int_equal(read(end.fd, buffer, sizeof(buffer)), 1);
+  end.ready = 0;
+  (void)close(peer);
+  run_for_ms(5);
+  assert_int_equal(end.ready, IO_READABLE | IO_WRITABLE);  // hang-up
+  io_cleanup(&end.io);
+  io_cleanup(&end.io);
+  (void)close(end.fd);
+}
+
+static void listener_is_offered_again_and_can_be_paused(void **state) {
+  struct end end;
+  int peer = -1;
+  int num_before = 0;
+  (void)state;
+  make_pair(&end, &peer);
+  assert_int_equal(io_init_listener(&end.io, loop, end.fd, on_ready, &end), STATUS_OK);
+  assert_int_equal(write(peer, "x", 1), 1);
+  run_for_ms(5);
+  assert_int_equal(end.ready, IO_READABLE);
+  assert_true(end.num_calls > 1);
+  io_pause(&end.io);
+  num_before = end.num_calls;
+  run_for_ms(5);
+  assert_int_equal(end.num_calls, num_before);
+  assert_int_equal(io_resume(&end.io), STATUS_OK);
+  run_for_ms(5);
+  assert_true(end.num_calls > num_before);
+  io_cleanup(&end.io);
+  (void)close(end.fd);
+  (void)close(peer);
+}
+
+// Two descriptors are ready in one round; the first callback ends both.
+static struct end pair_ends[2];
+static void end_both(void *arg, unsigned ready) {
+  (void)ready;
+  ((struct end *)arg)->num_calls += 1;
+  for (size_t i = 0; i < 2; i++) {
+    io_cleanup(&pair_ends[i].io);
+    (void)close(pair_ends[i].fd);
+  }
+  loop_stop(loop);
+}
+
+static void no_callback_comes_after_cleanup(void **state) {
+  int peers[2];
+  (void)state;
+  for (size_t i = 0; i < 2; i++) {
+    make_pair(&pair_ends[i], &peers[i]);
+    assert_int_equal(io_init(&pair_ends[i].io, loop, pair_ends[i].fd, end_both, &pair_ends[i]),
+                     STATUS_OK);
+  }
+  loop_run(loop);
+  assert_int_equal(pair_ends[0].num_calls + pair_ends[1].num_calls, 1);
+  (void)close(peers[0]);
+  (void)close(peers[1]);
+}
+
+static void number_of_a_closed_descriptor_can_be_used_again(void **state) {
+  (void)state;
+  for (int i = 0; i < 50; i++) {
+    struct end end;
+    int peer = -1;
+    make_pair(&end, &peer);
+    assert_int_equal(io_init(&end.io, loop, end.fd, on_ready, &end), STATUS_OK);
+    run_for_ms(0);
+    assert_int_equal(end.ready, IO_WRITABLE);
+    io_cleanup(&end.io);
+    (void)close(end.fd);
+    (void)close(peer);
+  }
+}
+
+static void refuses_a_descriptor_that_cannot_be_watched(void **state) {
+  struct io io;
+  int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  (void)state;
+  assert_int_equal(io_init(&io, loop, fd, on_ready, NULL), STATUS_SYSTEM);
+  io_cleanup(&io);
+  (void)close(fd);
+}
+
+// --- signals -----------------------------------------------------------------
+
+static int num_hups;
+static void on_hup(void *arg) {
+  (void)arg;
+  num_hups += 1;
+}
+
+static void *raise_signals(void *arg) {
+  (void)arg;
+  (void)kill(getpid(), SIGHUP);
+  (void)kill(getpid(), SIGTERM);
+  return NULL;
+}
+
+static void signals_are_callbacks(void **state) {
+  pthread_t thread;
+  (void)state;
+  num_hups = 0;
+  assert_int_equal(loop_on_signal(loop, SIGHUP, on_hup, NULL), STATUS_OK);
+  assert_int_equal(loop_on_signal(loop, SIGTERM, stop, NULL), STATUS_OK);
+  assert_int_equal(pthread_create(&thread, NULL, raise_signals, NULL), 0);
+  loop_run(loop);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_int_equal(num_hups, 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_loop, free_loop)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      TEST(runs_every_post_of_every_thread_in_order),
+      TEST(post_may_post),
+      TEST(posts_after_the_end_are_dropped),
+      TEST(stops_from_any_thread_and_runs_again),
+      TEST(time_stands_still_within_a_round),
+      TEST(timer_is_never_early),
+      TEST(later_arming_replaces_and_cancelling_ends),
+      TEST(timer_may_be_freed_in_its_callback),
+      TEST(descriptor_reports_each_edge_once),
+      TEST(listener_is_offered_again_and_can_be_paused),
+      TEST(no_callback_comes_after_cleanup),
+      TEST(number_of_a_closed_descriptor_can_be_used_again),
+      TEST(refuses_a_descriptor_that_cannot_be_watched),
+      TEST(signals_are_callbacks),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
