@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/control.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "certstore/certstore.h"
+#include "certstore/state.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/program.h"
+#include "common/base/sink.h"
+#include "common/http/http_server.h"
+#include "common/net/loop.h"
+#include "common/net/ready.h"
+#include "common/tls/tickets.h"
+#include "proxy/admin.h"
+#include "proxy/credentials.h"
+#include "proxy/grace.h"
+#include "proxy/listeners.h"
+#include "proxy/metrics.h"
+#include "proxy/site.h"
+#include "proxy/state_file.h"
+#include "proxy/ticketing.h"
+#include "proxy/worker.h"
+#include "version.h"
+
+#define OTHER_FILES 128       // descriptors that are not connections
+#define ROTATE_RETRY_MS 1000  // all room of the ticket keys was being read
+#define METRICS_MAX_CONNECTIONS 64
+
+struct control {
+  const char *config_path;
+  struct options start_options;  // until control_load takes them
+  struct loop *loop;
+  struct sink *audit;
+  struct states *states;
+  struct state_file *state_file;
+  struct listeners listeners;
+  struct tickets *tickets;
+  struct worker_host host;
+  struct worker *workers[OPTIONS_MAX_WORKERS];
+  size_t num_workers;
+  struct grace *grace;
+  struct credentials *credentials;
+
+  struct site *site;   // in force
+  struct site *sites;  // it, and those that handshakes still use
+  struct view *views;  // that have not been released
+  // For metrics: what a worker surely has; NULL while it changes.
+  const struct keyclient *keyclients[OPTIONS_MAX_WORKERS];
+
+  struct admin_host admin_host;
+  struct admin *admin;
+  struct http_server *metrics_server;
+  struct timer rotate;
+  struct timer drain;
+  bool is_draining;
+  size_t num_drained;
+  int64_t started_s;
+  uint64_t num_reloads;
+  uint64_t num_reloads_failed;
+  int admin_fd;
+  int metrics_fd;
+};
+
+const struct options *control_options(const struct control *control) {
+  return control->site != NULL ? &control->site->options : &control->start_options;
+}
+
+// --- what workers say ----------------------------------------------------------------
+
+static void on_view_entered(void *arg, struct view *view) {
+  struct control *control = arg;
+  if (view->site == control->site) {
+    control->keyclients[view->worker->index] = view->keys->client;
+  }
+}
+
+static void drop_site(struct control *control, struct site *site) {
+  struct site **at = &control->sites;
+  while (*at != site) {
+    at = &(*at)->next;
+  }
+  *at = site->next;
+  site_free(site);
+}
+
+static void on_view_released(void *arg, struct view *view) {
+  struct control *control = arg;
+  struct view **at = &control->views;
+  struct site *site = NULL;
+
+  for (site = control->sites; site != view->site; site = site->next) {
+  }
+  while (*at != view) {
+    at = &(*at)->next;
+  }
+  *at = view->next;
+  view_free(view);
+  site->num_views -= 1;
+  if (site->num_views == 0 && site != control->site) {
+    drop_site(control, site);
+  }
+}
+
+static void on_drained(void *arg, struct worker *worker) {
+  struct control *control = arg;
+  (void)worker;
+  control->num_drained += 1;
+  if (control->num_drained == control->num_workers) {
+    loop_stop(control->loop);
+  }
+}
+
+// --- putting a site in force -------------------------------------------------------------
+
+// Everything a new site needs before anybody sees it.
+struct plan {
+  struct site *site;
+  struct listeners listeners;
+  struct view *views[OPTIONS_MAX_WORKERS];
+};
+
+static void plan_cleanup(struct plan *plan) {
+  for (size_t i = 0; i < OPTIONS_MAX_WORKERS; i++) {
+    view_free(plan->views[i]);
+  }
+  listeners_close(&plan->listeners);
+  site_free(plan->site);
+  *plan = (struct plan){0};
+}
+
+static enum status plan_views(struct plan *plan, struct control *control, struct errmsg *err) {
+  for (size_t i = 0; i < control->num_workers; i++) {
+    enum status st =
+        view_new(&plan->views[i], control->workers[i], plan->site, control->tickets, err);
+    if (st != STATUS_OK) {
+      return st;
+    }
+  }
+  return STATUS_OK;
+}
+
+// From here on there is no way back, and nothing that can fail.
+static void put_in_force(struct control *control, struct plan *plan) {
+  struct site *site = plan->site;
+  struct site *earlier = control->site;
+
+  listeners_close(&control->listeners);
+  control->listeners = plan->listeners;
+  site->next = control->sites;
+  site->num_views = control->num_workers;
+  control->sites = site;
+  control->site = site;
+  if (credentials_set_site(control->credentials, site) != STATUS_OK) {
+    log_error(0, "credentials", "reason=no_memory");
+  }
+  for (size_t i = 0; i < control->num_workers; i++) {
+    struct listening_plan listening;
+    listeners_plan(&listening, &control->listeners, i);
+    plan->views[i]->next = control->views;
+    control->views = plan->views[i];
+    control->keyclients[i] = NULL;
+    worker_post_site(control->workers[i], plan->views[i], &listening);
+  }
+  if (earlier != NULL && earlier->num_views == 0) {
+    drop_site(control, earlier);
+  }
+  *plan = (struct plan){0};
+}
+
+static int64_t rotate_ms(const struct control *control) {
+  return control->site->options.tickets.rotate_ms;
+}
+
+static enum status try_reload(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct options options = {0};
+  struct plan plan = {0};
+
+  TRY(options_load(&options, control->config_path, err));
+  TRY(site_new(&plan.site, &options, control->states, control->site, err));
+  TRY(listeners_open(&plan.listeners, &plan.site->options, &control->listeners,
+                     control->num_workers, err));
+  TRY(plan_views(&plan, control, err));
+  TRY(credentials_prepare(control->credentials, plan.site));
+  put_in_force(control, &plan);
+  timer_arm_ms(&control->rotate, rotate_ms(control));
+
+out:
+  plan_cleanup(&plan);
+  options_cleanup(&options);
+  return st;
+}
+
+static enum status reload(void *arg, struct errmsg *err) {
+  struct control *control = arg;
+  struct errmsg reason = {0};
+  enum status st = STATUS_OK;
+
+  ready_notify("RELOADING=1");
+  st = control->is_draining ? errmsg_set(&reason, STATUS_REFUSED, "the proxy is about to stop")
+                            : try_reload(control, &reason);
+  if (st == STATUS_OK) {
+    control->num_reloads += 1;
+    log_info(0, "reloaded", "path=%s", control->config_path);
+  } else {
+    control->num_reloads_failed += 1;
+    log_error(0, "reload_failed", "reason=\"%s\" effect=the_earlier_configuration_stays",
+              reason.text[0] == '\0' ? status_name(st) : reason.text);
+    (void)errmsg_set(err, st, "%s", reason.text[0] == '\0' ? status_name(st) : reason.text);
+  }
+  ready_notify("READY=1");
+  return st;
+}
+
+// --- signals -------------------------------------------------------------------------------
+
+static void on_hangup(void *arg) {
+  struct errmsg err = {0};
+  (void)reload(arg, &err);
+}
+
+static void on_reopen(void *arg) {
+  struct control *control = arg;
+  log_reopen();
+  sink_reopen(control->audit);
+}
+
+static void on_drain_over(void *arg) {
+  struct control *control = arg;
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_post_end(control->workers[i]);
+  }
+}
+
+static void on_terminate(void *arg) {
+  struct control *control = arg;
+  if (control->is_draining) {
+    on_drain_over(control);  // asked twice: now
+    return;
+  }
+  control->is_draining = true;
+  ready_notify("STOPPING=1");
+  log_info(0, "stopping", "limit_ms=%lld", (long long)control->site->options.limits.drain_ms);
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_post_drain(control->workers[i]);
+  }
+  timer_arm_ms(&control->drain, control->site->options.limits.drain_ms);
+}
+
+static void on_rotate(void *arg) {
+  struct control *control = arg;
+  enum status st = tickets_rotate(control->tickets);
+  timer_arm_ms(&control->rotate, st == STATUS_OK ? rotate_ms(control) : ROTATE_RETRY_MS);
+  log_debug(0, "ticket_keys", "rotated=%s", status_name(st));
+}
+
+// --- metrics and admin -----------------------------------------------------------------------
+
+static struct metrics_source metrics_source(const struct control *control) {
+  return (struct metrics_source){
+      .workers = control->workers,
+      .num_workers = control->num_workers,
+      .keyclients = control->keyclients,
+      .site = control->site,
+      .credentials = control->credentials,
+      .started_s = control->started_s,
+      .num_reloads = control->num_reloads,
+      .num_reloads_failed = control->num_reloads_failed,
+  };
+}
+
+static void write_metrics(void *arg, struct metrics_text *text) {
+  const struct control *control = arg;
+  const struct metrics_source source = metrics_source(control);
+  metrics_write(&source, text);
+}
+
+static void on_metrics(void *arg, struct http_request *request) {
+  struct control *control = arg;
+  struct metrics_text text = {0};
+  write_metrics(control, &text);
+  state_file_write_metrics(control->state_file, &text);
+  if (text.is_failed) {
+    http_reply_error(request, 503, "no_memory", "there is no memory for the metrics");
+  } else {
+    http_reply(request, 200, "text/plain; version=0.0.4", bytes_of(text.data, text.len));
+  }
+  metrics_text_cleanup(&text);
+}
+
+static const struct http_route metrics_routes[] = {{"GET", "/metrics", on_metrics}, {0}};
+
+static const struct certstore *store(void *arg) {
+  const struct control *control = arg;
+  return control->site->store;
+}
+
+static json_t *list_listeners(const struct control *control) {
+  json_t *list = json_array();
+  for (size_t i = 0; i < control->listeners.num; i++) {
+    const struct listener *listener = &control->listeners.items[i];
+    char text[ADDRESS_TEXT_LEN];
+    (void)json_array_append_new(list, json_pack("{s:s,s:s}", "name", listener->name, "address",
+                                                address_format(text, &listener->address)));
+  }
+  return list;
+}
+
+static void add_status(void *arg, json_t *object) {
+  const struct control *control = arg;
+  const struct metrics_source source = metrics_source(control);
+  json_t *handshakes = json_object();
+  for (unsigned by = 0; by < SOURCE_NUM; by++) {
+    (void)json_object_set_new(
+        handshakes, source_name((enum source)by),
+        json_integer((json_int_t)metrics_num_handshakes(&source, (enum source)by)));
+  }
+  (void)json_object_set_new(object, "version", json_string(DEPUTY_VERSION));
+  (void)json_object_set_new(object, "uptime_s",
+                            json_integer((json_int_t)(clock_wall_s() - control->started_s)));
+  (void)json_object_set_new(object, "workers", json_integer((json_int_t)control->num_workers));
+  (void)json_object_set_new(object, "connections",
+                            json_integer((json_int_t)metrics_num_open(&source)));
+  (void)json_object_set_new(object, "handshakes", handshakes);
+  (void)json_object_set_new(object, "listeners", list_listeners(control));
+  (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
+  (void)json_object_set_new(object, "is_draining", json_boolean(control->is_draining));
+}
+
+static const char *why_no_dc(void *arg, const struct chain *chain) {
+  const struct control *control = arg;
+  return credentials_why(control->credentials, chain);
+}
+
+static bool may_use_dc(void *arg, const struct cert_name *name) {
+  const struct control *control = arg;
+  return options_has_issuers(&control->site->options) && policy_of(name)->may_use_dc;
+}
+
+static void on_states_changed(void *arg) {
+  struct control *control = arg;
+  credentials_hurry(control->credentials);
+}
+
+static enum status start_admin(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  if (control->admin_fd < 0) {
+    return STATUS_OK;
+  }
+  control->admin_host = (struct admin_host){
+      .arg = control,
+      .state_file = control->state_file,
+      .states = control->states,
+      .audit = control->audit,
+      .store = store,
+      .write_metrics = write_metrics,
+      .add_status = add_status,
+      .why_no_dc = why_no_dc,
+      .may_use_dc = may_use_dc,
+      .reload = reload,
+      .on_states_changed = on_states_changed,
+  };
+  TRY(admin_new(&control->admin, control->loop, &control->admin_host, err));
+  TRY(admin_listen(control->admin, &control->admin_fd, err));
+out:
+  return st;
+}
+
+static enum status start_metrics(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct http_server_config config = {
+      .routes = metrics_routes,
+      .arg = control,
+      .max_connections = METRICS_MAX_CONNECTIONS,
+  };
+  if (control->metrics_fd < 0) {
+    return STATUS_OK;
+  }
+  TRY(http_server_new(&control->metrics_server, control->loop, &config));
+  TRY(http_server_listen(control->metrics_server, &control->metrics_fd, err));
+out:
+  return st;
+}
+
+// --- start -----------------------------------------------------------------------------------
+
+enum status control_new(struct control **out, const char *config_path, struct options *options) {
+  enum status st = STATUS_OK;
+  struct control *control = calloc(1, sizeof(*control));
+
+  *out = NULL;
+  if (control == NULL) {
+    return STATUS_MEMORY;
+  }
+  control->config_path = config_path;
+  control->admin_fd = -1;
+  control->metrics_fd = -1;
+  control->start_options = *options;
+  *options = (struct options){0};
+  control->started_s = clock_wall_s();
+  control->num_workers = (size_t)control->start_options.num_workers;
+  if (control->num_workers == 0) {
+    long num = sysconf(_SC_NPROCESSORS_ONLN);
+    control->num_workers = num < 1                     ? 1
+                           : num > OPTIONS_MAX_WORKERS ? OPTIONS_MAX_WORKERS
+                                                       : (size_t)num;
+  }
+  TRY(loop_new(&control->loop));
+  TRY(states_new(&control->states));
+  TRY(tickets_new(&control->tickets, &ticketing_hooks));
+  TRY(timer_init(&control->rotate, control->loop, on_rotate, control));
+  TRY(timer_init(&control->drain, control->loop, on_drain_over, control));
+  *out = control;
+  control = NULL;
+
+out:
+  control_free(control);
+  return st;
+}
+
+static enum status bind_admin(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct admin_options *options = &control->start_options.admin;
+  char text[ADDRESS_TEXT_LEN];
+  char *end = NULL;
+  unsigned long mode = strtoul(options->mode, &end, 8);
+  struct address address = {0};
+
+  if (options->socket == NULL) {
+    return STATUS_OK;
+  }
+  if (*end != '\0' || mode > 0777) {
+    return errmsg_set(err, STATUS_CONFIG, "admin.mode is \"%s\"; it must be octal, as 0660",
+                      options->mode);
+  }
+  if ((size_t)snprintf(text, sizeof(text), "unix:%s", options->socket) >= sizeof(text)) {
+    return errmsg_set(err, STATUS_CONFIG, "admin.socket: the path is too long");
+  }
+  TRY(address_parse(&address, text, err));
+  TRY(address_listen(&control->admin_fd, &address, false, (unsigned)mode, err));
+out:
+  return st;
+}
+
+static enum status bind_metrics(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const char *listen = control->start_options.metrics.listen;
+  struct address address = {0};
+  if (listen != NULL) {
+    TRY(address_parse(&address, listen, err));
+    TRY(address_listen(&control->metrics_fd, &address, false, 0, err));
+  }
+out:
+  return st;
+}
+
+enum status control_bind(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct listeners none = {0};
+  TRY(listeners_open(&control->listeners, &control->start_options, &none, control->num_workers,
+                     err));
+  TRY(bind_admin(control, err));
+  TRY(bind_metrics(control, err));
+out:
+  return st;
+}
+
+enum status control_load(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct options *options = &control->start_options;
+  const char *path = options->states == NULL ? "" : options->states;
+  struct plan plan = {0};
+
+  TRY(sink_open(&control->audit, options->audit.path, SINK_DEFAULT_RING_LEN, err));
+  TRY(state_file_open(&control->state_file, control->loop, control->states, path, err));
+  TRY(site_new(&plan.site, &control->start_options, control->states, NULL, err));
+  control->site = plan.site;
+  control->sites = plan.site;
+out:
+  return st;
+}
+
+// How many connections a worker may have: what was asked for, or what descriptors
+// there are; each connection needs one for the client and one for the origin.
+static size_t max_conns_per_worker(const struct control *control) {
+  int64_t max = control->site->options.limits.connections;
+  int64_t num_workers = (int64_t)control->num_workers;
+  int64_t num_files = program_raise_nofile() - OTHER_FILES - 16 * num_workers;
+  int64_t possible = num_files / 2 > num_workers ? num_files / 2 : num_workers;
+  if (max == 0 || max > possible) {
+    max = possible;
+  }
+  return (size_t)((max + num_workers - 1) / num_workers);
+}
+
+static enum status make_workers(struct control *control) {
+  enum status st = STATUS_OK;
+  struct loop *loops[OPTIONS_MAX_WORKERS];
+  control->host = (struct worker_host){
+      .loop = control->loop,
+      .arg = control,
+      .on_view_entered = on_view_entered,
+      .on_view_released = on_view_released,
+      .on_drained = on_drained,
+  };
+  for (size_t i = 0; i < control->num_workers; i++) {
+    TRY(worker_new(&control->workers[i], (unsigned)i, &control->host,
+                   max_conns_per_worker(control)));
+    loops[i] = control->workers[i]->loop;
+  }
+  TRY(grace_new(&control->grace, control->loop, loops, control->num_workers));
+out:
+  return st;
+}
+
+static enum status announce(const struct control *control, const int *fds, int metrics_fd,
+                            int admin_fd, struct errmsg *err) {
+  struct ready_listener ready[OPTIONS_MAX_LISTENERS + 2];
+  size_t num = 0;
+  for (; num < control->listeners.num; num++) {
+    ready[num] = (struct ready_listener){control->listeners.items[num].name, fds[num]};
+  }
+  if (metrics_fd >= 0) {
+    ready[num++] = (struct ready_listener){"metrics", metrics_fd};
+  }
+  if (admin_fd >= 0) {
+    ready[num++] = (struct ready_listener){"admin", admin_fd};
+  }
+  return ready_announce(ready, num, err);
+}
+
+static enum status watch_signals(struct control *control) {
+  enum status st = STATUS_OK;
+  TRY(loop_on_signal(control->loop, SIGHUP, on_hangup, control));
+  TRY(loop_on_signal(control->loop, SIGUSR1, on_reopen, control));
+  TRY(loop_on_signal(control->loop, SIGTERM, on_terminate, control));
+  TRY(loop_on_signal(control->loop, SIGINT, on_terminate, control));
+out:
+  return st;
+}
+
+enum status control_start(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct plan plan = {0};
+  int fds[OPTIONS_MAX_LISTENERS];
+  int metrics_fd = control->metrics_fd;
+  int admin_fd = control->admin_fd;
+
+  TRY(make_workers(control));
+  TRY(credentials_new(&control->credentials, control->loop, control->grace));
+  TRY(watch_signals(control));
+  for (size_t i = 0; i < control->listeners.num; i++) {
+    fds[i] = control->listeners.items[i].fds[0];
+  }
+  plan.site = control->site;
+  st = plan_views(&plan, control, err);
+  plan.site = NULL;
+  TRY(st);
+  TRY(start_admin(control, err));
+  TRY(start_metrics(control, err));
+  for (size_t i = 0; i < control->num_workers; i++) {
+    TRY(worker_start(control->workers[i]));
+  }
+  plan.site = control->site;
+  plan.listeners = control->listeners;
+  control->listeners = (struct listeners){0};
+  control->site = NULL;
+  control->sites = NULL;
+  put_in_force(control, &plan);
+  timer_arm_ms(&control->rotate, rotate_ms(control));
+  TRY(announce(control, fds, metrics_fd, admin_fd, err));
+  log_info(0, "serving", "version=%s workers=%zu names=%zu", DEPUTY_VERSION, control->num_workers,
+           control->site->options.num_names);
+
+out:
+  plan_cleanup(&plan);
+  return st;
+}
+
+void control_serve(struct control *control) {
+  loop_run(control->loop);
+  log_info(0, "stopped", "accepted_reloads=%llu", (unsigned long long)control->num_reloads);
+}
+
+// --- end ---------------------------------------------------------------------------------------
+
+void control_free(struct control *control) {
+  if (control == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < control->num_workers && control->workers[i] != NULL; i++) {
+    worker_join(control->workers[i]);
+  }
+  admin_free(control->admin);
+  http_server_free(control->metrics_server);
+  credentials_free(control->credentials);
+  grace_free(control->grace);
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_free(control->workers[i]);
+  }
+  while (control->views != NULL) {
+    struct view *next = control->views->next;
+    view_free(control->views);
+    control->views = next;
+  }
+  while (control->sites != NULL) {
+    drop_site(control, control->sites);
+  }
+  listeners_close(&control->listeners);
+  tickets_free(control->tickets);
+  state_file_close(control->state_file);
+  states_free(control->states);
+  timer_cleanup(&control->rotate);
+  timer_cleanup(&control->drain);
+  sink_close(control->audit);
+  if (control->admin_fd >= 0) {
+    (void)close(control->admin_fd);
+  }
+  if (control->metrics_fd >= 0) {
+    (void)close(control->metrics_fd);
+  }
+  options_cleanup(&control->start_options);
+  loop_free(control->loop);
+  free(control);
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// counters: what one worker has seen. Written by its thread alone with
+// counter_add_own; metrics.c adds the workers up.
+#ifndef DEPUTY_PROXY_COUNTERS_H_
+#define DEPUTY_PROXY_COUNTERS_H_
+
+#include "common/base/metrics.h"
+#include "common/tls/credential.h"
+#include "proxy/failure.h"
+
+// What authenticated a handshake.
+enum source { SOURCE_DC, SOURCE_CERTIFICATE, SOURCE_RESUMED, SOURCE_NUM };
+
+enum version { VERSION_12, VERSION_13, VERSION_NUM };
+
+// Why an accepted connection was closed at once.
+enum refusal {
+  REFUSAL_LIMIT,        // limits.connections
+  REFUSAL_DESCRIPTORS,  // accept: no descriptors left (a try, not a connection)
+  REFUSAL_MEMORY,
+  REFUSAL_NUM,
+};
+
+// How a connection ended.
+enum outcome {
+  OUTCOME_DONE,             // both directions ended in order
+  OUTCOME_TRUNCATED,        // the client left without close_notify
+  OUTCOME_HANDSHAKE,        // see the failure
+  OUTCOME_ORIGIN_REFUSED,   // no connection to the origin
+  OUTCOME_ORIGIN_TIMEOUT,   // the same: it did not answer in time
+  OUTCOME_ORIGIN_RESET,     // the origin broke off
+  OUTCOME_CLIENT_RESET,     // the client broke off
+  OUTCOME_CLIENT_PROTOCOL,  // the client broke the protocol after the handshake
+  OUTCOME_IDLE,             // no byte for too long
+  OUTCOME_DRAINED,          // ended by us, as the proxy stops
+  OUTCOME_MEMORY,
+  OUTCOME_NUM,
+};
+
+#define COUNTERS_NUM_ALERTS 128
+
+struct worker_counters {
+  struct counter accepted;
+  struct counter closed;
+  struct counter refused[REFUSAL_NUM];
+  struct counter handshakes[SOURCE_NUM][VERSION_NUM];
+  struct counter failures[FAILURE_NUM];
+  struct counter alerts[COUNTERS_NUM_ALERTS];  // fatal, received in a handshake
+  struct counter dc_rejected;                  // illegal_parameter after a DC was sent
+  struct counter guards[TLS_GUARD_NUM];
+  struct counter last_resort;
+  struct counter outcomes[OUTCOME_NUM];
+  struct counter bytes_up;     // plaintext, client to origin
+  struct counter bytes_down;   // plaintext, origin to client
+  struct counter signs_begun;  // handshakes that asked a key server
+  struct counter signs_ended;  // the difference waits
+  struct histogram handshake_time[SOURCE_NUM];
+};
+
+static inline void count(struct counter *counter) { counter_add_own(counter, 1); }
+
+const char *source_name(enum source source);
+const char *version_name(enum version version);
+const char *refusal_name(enum refusal refusal);
+const char *outcome_name(enum outcome outcome);
+
+#endif  // DEPUTY_PROXY_COUNTERS_H_

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/options.h"
+
+#include <string.h>
+
+#define SECOND INT64_C(1000)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+
+#define PLACE(type, field) .offset = offsetof(struct type, field)
+#define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
+
+static const char *const proxy_protocol_words[] = {"off", "v2", NULL};
+static const char *const version_words[] = {"1.2", "1.3", NULL};
+static const char *const mismatch_words[] = {"refuse", "ignore", NULL};
+
+// clang-format off
+static const struct config_option listener_rows[] = {
+  {"name", CONFIG_TEXT, PLACE(listener_options, name), .is_required = true, .min = 1, .max = 64,
+   .help = "What logs, metrics and the readiness line call it; a reload knows it again by this."},
+  {"address", CONFIG_TEXT, PLACE(listener_options, address), .is_required = true, .min = 1,
+   .max = 128, .help = "Where TLS is accepted: 0.0.0.0:443, [::]:443, *:443, unix:/run/x.sock."},
+  {"deferred", CONFIG_BOOL, PLACE(listener_options, is_deferred), .fallback = "true",
+   .help = "The kernel hands a connection over when its first byte has come, so that those who "
+           "connect and say nothing cost nothing (TCP_DEFER_ACCEPT)."},
+  {0},
+};
+
+static const struct config_option chain_rows[] = {
+  {"label", CONFIG_TEXT, PLACE(chain_options, label), .is_required = true, .min = 1, .max = 32,
+   .help = "The level it belongs to: primary, backup, ... An ECDSA and an RSA chain may share "
+           "one."},
+  {"certificate", CONFIG_PATH, PLACE(chain_options, certificate), .is_required = true,
+   .help = "PEM file: the leaf, then its intermediates, no key. FILE.ocsp beside it, if there "
+           "is one, is stapled."},
+  {0},
+};
+
+static const struct config_option name_rows[] = {
+  {"name", CONFIG_TEXT, PLACE(name_options, name), .is_required = true, .min = 1, .max = 253,
+   .help = "Host name, or *.host for one label below it."},
+  {"chains", CONFIG_OBJECTS, LIST(name_options, chains, num_chains), .is_required = true,
+   .min = 1, .max = 16, .children = chain_rows, .child_size = sizeof(struct chain_options),
+   .help = "Certificate chains in the order of preference: the first usable level answers."},
+  {"alpn", CONFIG_TEXTS, LIST(name_options, alpn, num_alpn), .min = 0, .max = OPTIONS_MAX_ALPN,
+   .help = "Protocols the origin speaks for this name, preferred first; none: those of tls.alpn."},
+  {"delegated_credentials", CONFIG_BOOL, PLACE(name_options, may_use_dc), .fallback = "true",
+   .help = "Whether clients that can may be given a delegated credential for this name."},
+  {0},
+};
+
+static const struct config_option issuer_rows[] = {
+  {"urls", CONFIG_TEXTS, LIST(issuer_options, urls, num_urls), .is_required = true, .min = 1,
+   .max = OPTIONS_MAX_ISSUERS,
+   .help = "Issuers of delegated credentials, https://host:port; asked in turn."},
+  {"tls", CONFIG_OBJECT, PLACE(issuer_options, tls), .is_required = true,
+   .children = tls_identity_options, .help = "Own identity towards issuers, and their CA."},
+  {"timeout", CONFIG_DURATION, PLACE(issuer_options, timeout_ms), .fallback = "10s",
+   .min = 100, .max = 5 * MINUTE, .help = "Longest wait for one answer."},
+  {0},
+};
+
+static const struct config_option dc_rows[] = {
+  {"lifetime", CONFIG_DURATION, PLACE(dc_options, lifetime_ms), .fallback = "48h",
+   .min = SECOND, .max = 6 * DAY,
+   .help = "Lifetime asked for. Over 6 days a client whose clock is a little behind would "
+           "refuse it (RFC 9345: 7 days at most)."},
+  {"margin", CONFIG_DURATION, PLACE(dc_options, margin_ms), .fallback = "6h", .min = 0,
+   .max = 3 * DAY,
+   .help = "A credential is not served within this time of its end: some clients' clocks are "
+           "ahead."},
+  {"retry_min", CONFIG_DURATION, PLACE(dc_options, retry_min_ms), .fallback = "1s", .min = 10,
+   .max = HOUR, .help = "First wait after a failure; doubled each time, with jitter."},
+  {"retry_max", CONFIG_DURATION, PLACE(dc_options, retry_max_ms), .fallback = "10m", .min = 10,
+   .max = DAY, .help = "Longest wait between two tries."},
+  {"batch", CONFIG_INT, PLACE(dc_options, batch), .fallback = "100", .min = 1, .max = 1000,
+   .help = "Most credentials asked for in one request."},
+  {0},
+};
+
+static const struct config_option origin_rows[] = {
+  {"address", CONFIG_TEXT, PLACE(origin_options, address), .is_required = true, .min = 1,
+   .max = 128, .help = "Where the bytes go: 127.0.0.1:80, [::1]:80, unix:/run/app.sock."},
+  {"proxy_protocol", CONFIG_WORD, PLACE(origin_options, proxy_protocol), .fallback = "off",
+   .words = proxy_protocol_words,
+   .help = "Whether the origin is told who the client is (PROXY protocol)."},
+  {"connect_timeout", CONFIG_DURATION, PLACE(origin_options, connect_ms), .fallback = "5s",
+   .min = 10, .max = 5 * MINUTE, .help = "Longest wait for a connection to the origin."},
+  {0},
+};
+
+static const struct config_option tls_rows[] = {
+  {"min_version", CONFIG_WORD, PLACE(tls_options, min_version), .fallback = "1.2",
+   .words = version_words, .help = "Oldest TLS version accepted."},
+  {"max_version", CONFIG_WORD, PLACE(tls_options, max_version), .fallback = "1.3",
+   .words = version_words, .help = "Newest TLS version accepted."},
+  {"alpn", CONFIG_TEXTS, LIST(tls_options, alpn, num_alpn), .min = 0, .max = OPTIONS_MAX_ALPN,
+   .help = "Protocols the origin speaks, preferred first; none: ALPN is not answered."},
+  {"alpn_mismatch", CONFIG_WORD, PLACE(tls_options, alpn_mismatch), .fallback = "refuse",
+   .words = mismatch_words,
+   .help = "A client that offers ALPN, but none of ours: refuse (no_application_protocol, as "
+           "RFC 7301 says), or ignore the offer."},
+  {"groups", CONFIG_TEXT, PLACE(tls_options, groups), .min = 1, .max = 256,
+   .help = "Key exchange groups, preferred first, as X25519:P-256; empty: the library's."},
+  {0},
+};
+
+static const struct config_option ticket_rows[] = {
+  {"enabled", CONFIG_BOOL, PLACE(ticket_options, is_on), .fallback = "true",
+   .help = "Whether clients may resume sessions by tickets."},
+  {"lifetime", CONFIG_DURATION, PLACE(ticket_options, lifetime_ms), .fallback = "12h",
+   .min = SECOND, .max = 7 * DAY, .help = "Longest time from a full handshake to its last "
+                                          "resumption."},
+  {"rotate_every", CONFIG_DURATION, PLACE(ticket_options, rotate_ms), .fallback = "6h",
+   .min = SECOND, .max = 7 * DAY,
+   .help = "A new ticket key this often; the two before it still open tickets."},
+  {"past_dc", CONFIG_DURATION, PLACE(ticket_options, past_dc_ms), .fallback = "0s", .min = 0,
+   .max = 7 * DAY,
+   .help = "How long a session that a delegated credential authenticated may outlive it."},
+  {0},
+};
+
+static const struct config_option limit_rows[] = {
+  {"connections", CONFIG_INT, PLACE(limit_options, connections), .fallback = "0", .min = 0,
+   .max = 100000000,
+   .help = "Most client connections at a time, over all workers; 0: what the limit on open "
+           "files allows."},
+  {"handshake", CONFIG_DURATION, PLACE(limit_options, handshake_ms), .fallback = "10s",
+   .min = 10, .max = 5 * MINUTE,
+   .help = "Longest TLS handshake; also the longest wait for a client's first byte."},
+  {"idle", CONFIG_DURATION, PLACE(limit_options, idle_ms), .fallback = "10m", .min = 100,
+   .max = 30 * DAY, .help = "Longest time without a byte in either direction."},
+  {"half_closed", CONFIG_DURATION, PLACE(limit_options, half_ms), .fallback = "1m", .min = 100,
+   .max = 30 * DAY, .help = "The same once one direction has ended."},
+  {"linger", CONFIG_DURATION, PLACE(limit_options, linger_ms), .fallback = "5s", .min = 10,
+   .max = 5 * MINUTE,
+   .help = "Longest time for a client to take the last bytes when all else is over."},
+  {"drain", CONFIG_DURATION, PLACE(limit_options, drain_ms), .fallback = "30s", .min = 0,
+   .max = DAY,
+   .help = "Longest time for connections to end by themselves after SIGTERM."},
+  {0},
+};
+
+static const struct config_option admin_rows[] = {
+  {"socket", CONFIG_PATH, PLACE(admin_options, socket),
+   .help = "UNIX socket of the admin API (deputyctl); none: no admin API. Not changed by a "
+           "reload."},
+  {"mode", CONFIG_TEXT, PLACE(admin_options, mode), .fallback = "0600", .min = 3, .max = 4,
+   .help = "Permissions of the socket, octal. Who may connect may switch."},
+  {0},
+};
+
+static const struct config_option metrics_rows[] = {
+  {"listen", CONFIG_TEXT, PLACE(metrics_options, listen), .min = 1, .max = 128,
+   .help = "Address of GET /metrics in plain HTTP, as 127.0.0.1:9404; none: only on the admin "
+           "socket. Not changed by a reload."},
+  {0},
+};
+
+static const struct config_option audit_rows[] = {
+  {"path", CONFIG_PATH, PLACE(audit_options, path), .fallback = "stderr",
+   .help = "File of the audit lines (switches), or stderr. Not changed by a reload."},
+  {0},
+};
+
+const struct config_option proxy_options[] = {
+  {"listeners", CONFIG_OBJECTS, LIST(options, listeners, num_listeners), .is_required = true,
+   .min = 1, .max = OPTIONS_MAX_LISTENERS, .children = listener_rows,
+   .child_size = sizeof(struct listener_options), .help = "Where TLS is accepted."},
+  {"names", CONFIG_OBJECTS, LIST(options, names, num_names), .is_required = true, .min = 1,
+   .max = OPTIONS_MAX_NAMES, .children = name_rows, .child_size = sizeof(struct name_options),
+   .help = "The names served, each with its chains."},
+  {"default_name", CONFIG_TEXT, PLACE(options, default_name), .min = 1, .max = 253,
+   .help = "The name that answers when no server name, or an unknown one, is asked for; none: "
+           "the alert unrecognized_name."},
+  {"key_servers", CONFIG_OBJECT, PLACE(options, key_servers), .is_required = true,
+   .children = keyclient_options, .help = "Who holds the certificates' keys."},
+  {"issuers", CONFIG_OBJECT, PLACE(options, issuers), .children = issuer_rows,
+   .help = "Who issues delegated credentials; none: keyless only."},
+  {"delegated_credentials", CONFIG_OBJECT, PLACE(options, dc), .children = dc_rows,
+   .help = "Delegated credentials (RFC 9345) as fetched and served."},
+  {"origin", CONFIG_OBJECT, PLACE(options, origin), .is_required = true, .children = origin_rows,
+   .help = "Where decrypted bytes go."},
+  {"tls", CONFIG_OBJECT, PLACE(options, tls), .children = tls_rows,
+   .help = "TLS towards clients."},
+  {"tickets", CONFIG_OBJECT, PLACE(options, tickets), .children = ticket_rows,
+   .help = "Session resumption."},
+  {"limits", CONFIG_OBJECT, PLACE(options, limits), .children = limit_rows,
+   .help = "How much and how long."},
+  {"workers", CONFIG_INT, PLACE(options, num_workers), .fallback = "0", .min = 0,
+   .max = OPTIONS_MAX_WORKERS,
+   .help = "Worker threads; 0: one for each processor. Not changed by a reload."},
+  {"admin", CONFIG_OBJECT, PLACE(options, admin), .children = admin_rows,
+   .help = "The operator's API."},
+  {"metrics", CONFIG_OBJECT, PLACE(options, metrics), .children = metrics_rows,
+   .help = "Metrics for Prometheus."},
+  {"audit", CONFIG_OBJECT, PLACE(options, audit), .children = audit_rows,
+   .help = "The record of who switched what."},
+  {"states", CONFIG_PATH, PLACE(options, states),
+   .help = "File that keeps switches over a restart; none: they are forgotten. Not changed by a "
+           "reload."},
+  {"user", CONFIG_TEXT, PLACE(options, user), .min = 1, .max = 64,
+   .help = "User to become when started as root. It must be able to read the certificates and "
+           "the own key. Not changed by a reload."},
+  {"log", CONFIG_PATH, PLACE(options, log), .fallback = "stderr",
+   .help = "File of the log, or stderr. SIGUSR1 opens it again. Not changed by a reload."},
+  {"access_log", CONFIG_BOOL, PLACE(options, has_access_log), .fallback = "true",
+   .help = "Whether each connection is logged when it ends."},
+  {0},
+};
+// clang-format on
+
+static enum status check_urls(const struct issuer_options *issuers, struct errmsg *err) {
+  for (size_t i = 0; i < issuers->num_urls; i++) {
+    if (strncmp(issuers->urls[i], "https://", 8) != 0) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "issuers.urls[%zu] is \"%.200s\"; it must begin with https://", i,
+                        issuers->urls[i]);
+    }
+  }
+  return STATUS_OK;
+}
+
+static enum status check_alpn(char **alpn, size_t num, const char *where, struct errmsg *err) {
+  for (size_t i = 0; i < num; i++) {
+    size_t len = strlen(alpn[i]);
+    // RFC 7301, section 3.1: 1 to 255 bytes.
+    if (len == 0 || len > 255) {
+      return errmsg_set(err, STATUS_CONFIG, "%s: a protocol name has 1 to 255 bytes, not %zu",
+                        where, len);
+    }
+  }
+  return STATUS_OK;
+}
+
+static enum status check_listeners(const struct options *options, struct errmsg *err) {
+  for (size_t i = 0; i < options->num_listeners; i++) {
+    for (size_t j = 0; j < i; j++) {
+      if (strcmp(options->listeners[i].name, options->listeners[j].name) == 0) {
+        return errmsg_set(err, STATUS_CONFIG, "listeners[%zu] and [%zu] are both called \"%s\"", j,
+                          i, options->listeners[i].name);
+      }
+    }
+  }
+  return STATUS_OK;
+}
+
+// What a row cannot say: how options fit together.
+static enum status check(const struct options *options, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct dc_options *dc = &options->dc;
+  TRY(check_listeners(options, err));
+  TRY(check_urls(&options->issuers, err));
+  TRY(check_alpn(options->tls.alpn, options->tls.num_alpn, "tls.alpn", err));
+  for (size_t i = 0; i < options->num_names; i++) {
+    TRY(check_alpn(options->names[i].alpn, options->names[i].num_alpn, options->names[i].name,
+                   err));
+  }
+  if (options->tls.min_version > options->tls.max_version) {
+    return errmsg_set(err, STATUS_CONFIG, "tls.min_version is above tls.max_version");
+  }
+  // Renewal at half life must come before the margin, or there would be a gap.
+  if (dc->margin_ms > dc->lifetime_ms / 3) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "delegated_credentials.margin must be at most a third of lifetime, or a "
+                      "credential would not be served until the next one is there");
+  }
+  if (dc->retry_min_ms > dc->retry_max_ms) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "delegated_credentials.retry_min is above delegated_credentials.retry_max");
+  }
+out:
+  return st;
+}
+
+enum status options_load(struct options *out, const char *path, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct options options = {0};
+
+  TRY(config_load(&options, proxy_options, path, err));
+  st = check(&options, err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "%s", path);
+    options_cleanup(&options);
+    goto out;
+  }
+  *out = options;
+
+out:
+  return st;
+}
+
+void options_cleanup(struct options *options) { config_cleanup(options, proxy_options); }

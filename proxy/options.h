@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// options: the proxy's configuration file. Read by main, and again on each
+// reload (site.h makes of it what workers use); the table in options.c is also
+// the reference manual (--config-reference).
+#ifndef DEPUTY_PROXY_OPTIONS_H_
+#define DEPUTY_PROXY_OPTIONS_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/config.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "common/keyclient/keyclient.h"
+#include "common/tls/context.h"
+
+#define OPTIONS_MAX_LISTENERS 16
+#define OPTIONS_MAX_WORKERS 256
+#define OPTIONS_MAX_NAMES 1000000
+#define OPTIONS_MAX_ISSUERS 8
+#define OPTIONS_MAX_ALPN 8
+
+struct listener_options {
+  char *name;
+  char *address;
+  bool is_deferred;  // the kernel keeps a connection until it has said something
+};
+
+struct chain_options {
+  char *label;
+  char *certificate;  // PEM file
+};
+
+struct name_options {
+  char *name;
+  struct chain_options *chains;
+  size_t num_chains;
+  char **alpn;  // none: tls.alpn counts
+  size_t num_alpn;
+  bool may_use_dc;
+};
+
+struct issuer_options {
+  char **urls;
+  size_t num_urls;
+  struct tls_identity tls;
+  int64_t timeout_ms;
+};
+
+struct dc_options {
+  int64_t lifetime_ms;
+  int64_t margin_ms;
+  int64_t retry_min_ms;
+  int64_t retry_max_ms;
+  int64_t batch;
+};
+
+enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V2 };
+
+struct origin_options {
+  char *address;
+  int proxy_protocol;  // enum proxy_protocol
+  int64_t connect_ms;
+};
+
+enum tls_version_option { TLS_OPTION_12, TLS_OPTION_13 };
+enum alpn_mismatch { ALPN_REFUSE, ALPN_IGNORE };
+
+struct tls_options {
+  int min_version;  // enum tls_version_option
+  int max_version;
+  char **alpn;
+  size_t num_alpn;
+  int alpn_mismatch;  // enum alpn_mismatch
+  char *groups;       // NULL: the library's
+};
+
+struct ticket_options {
+  bool is_on;
+  int64_t lifetime_ms;
+  int64_t rotate_ms;
+  int64_t past_dc_ms;
+};
+
+struct limit_options {
+  int64_t connections;
+  int64_t handshake_ms;
+  int64_t idle_ms;
+  int64_t half_ms;
+  int64_t linger_ms;
+  int64_t drain_ms;
+};
+
+struct admin_options {
+  char *socket;  // NULL: none
+  char *mode;    // octal
+};
+
+struct metrics_options {
+  char *listen;  // NULL: none
+};
+
+struct audit_options {
+  char *path;
+};
+
+struct options {
+  struct listener_options *listeners;
+  size_t num_listeners;
+  struct name_options *names;
+  size_t num_names;
+  char *default_name;
+  struct keyclient_config key_servers;
+  struct issuer_options issuers;
+  struct dc_options dc;
+  struct origin_options origin;
+  struct tls_options tls;
+  struct ticket_options tickets;
+  struct limit_options limits;
+  int64_t num_workers;  // 0: one for each processor
+  struct admin_options admin;
+  struct metrics_options metrics;
+  struct audit_options audit;
+  char *states;
+  char *user;
+  char *log;
+  bool has_access_log;
+};
+
+extern const struct config_option proxy_options[];
+
+// options_load reads and checks the file. On failure `out` is cleaned.
+// STATUS_CONFIG, STATUS_SYSTEM, STATUS_LIMIT; err always has the sentence.
+enum status options_load(struct options *out, const char *path, struct errmsg *err);
+void options_cleanup(struct options *options);
+
+// options_has_issuers: are delegated credentials fetched at all?
+static inline bool options_has_issuers(const struct options *options) {
+  return options->issuers.num_urls > 0;
+}
+
+#endif  // DEPUTY_PROXY_OPTIONS_H_

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/select.h"
+
+#include <stdatomic.h>
+
+#include "certstore/certstore.h"
+#include "common/tls/credential.h"
+#include "proxy/conn.h"
+#include "proxy/worker.h"
+
+// BoringSSL answers a refusal with internal_error. What was sent first wins.
+static int refuse(SSL *ssl, struct handshake *hs, enum failure failure, uint8_t alert) {
+  hs->failure = failure;
+  (void)SSL_send_fatal_alert(ssl, alert);
+  return 0;
+}
+
+static bool takes_kind(void *arg, enum key_kind kind) {
+  return tls_client_takes_kind((const SSL *)arg, (int)kind);
+}
+
+static bool takes_any_kind(void *arg, enum key_kind kind) {
+  (void)arg;
+  (void)kind;
+  return true;
+}
+
+static int refuse_without_chain(SSL *ssl, struct handshake *hs, int64_t now_s) {
+  // Is it the client that takes none of the chains, or are there none to take?
+  struct choice any = {0};
+  enum status st =
+      certstore_choose(&any, hs->view->site->store, hs->name, now_s, takes_any_kind, NULL);
+  if (st == STATUS_OK) {
+    return refuse(ssl, hs, FAILURE_SCHEME, SSL_AD_HANDSHAKE_FAILURE);
+  }
+  return refuse(ssl, hs, FAILURE_NO_CHAIN, SSL_AD_INTERNAL_ERROR);
+}
+
+// The DC of the moment, if this client may have it.
+static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worker *worker,
+                              int64_t now_s) {
+  const struct options *options = &hs->view->site->options;
+  struct tls_dc *dc = NULL;
+  enum tls_guard guard = TLS_GUARD_NO_DC;
+
+  if (!hs->choice.may_use_dc || !policy_of(hs->name)->may_use_dc) {
+    return NULL;
+  }
+  // Lent until this callback ends (chain.h); tls_install takes its own reference.
+  dc = atomic_load_explicit(&hs->choice.chain->dc, memory_order_acquire);
+  guard = tls_dc_guard(ssl, dc, now_s, options->dc.margin_ms / 1000);
+  count(&worker->counters.guards[guard]);
+  return guard == TLS_GUARD_PASS ? dc : NULL;
+}
+
+int select_on_certificate(SSL *ssl, void *arg) {
+  const struct view *view = arg;
+  struct conn *conn = conn_of(ssl);
+  struct handshake *hs = conn->hs;
+  int64_t now_s = worker_now_s(conn->worker);
+  struct tls_dc *dc = NULL;
+
+  hs->name = certstore_find(view->site->store,
+                            bytes_text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)));
+  if (hs->name == NULL) {
+    return refuse(ssl, hs, FAILURE_UNKNOWN_NAME, SSL_AD_UNRECOGNIZED_NAME);
+  }
+  if (certstore_choose(&hs->choice, view->site->store, hs->name, now_s, takes_kind, ssl) !=
+      STATUS_OK) {
+    return refuse_without_chain(ssl, hs, now_s);
+  }
+  if (hs->choice.is_last_resort) {
+    count(&conn->worker->counters.last_resort);
+  }
+  dc = pick_dc(ssl, hs, conn->worker, now_s);
+  if (tls_install(ssl, chain_tls(hs->choice.chain, now_s), dc) != STATUS_OK) {
+    return refuse(ssl, hs, FAILURE_INTERNAL, SSL_AD_INTERNAL_ERROR);
+  }
+  hs->dc_ends_s = dc == NULL ? 0 : tls_dc_expiry_s(dc);
+  return 1;
+}
+
+int select_on_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
+                   unsigned in_len, void *arg) {
+  const struct view *view = arg;
+  const struct handshake *hs = conn_of(ssl)->hs;
+  const struct policy *policy = policy_of(hs->name);
+  uint8_t *selected = NULL;
+  uint8_t selected_len = 0;
+
+  if (policy->alpn_len == 0) {
+    return SSL_TLSEXT_ERR_NOACK;
+  }
+  // Ours first: RFC 7301, section 3.2, leaves the preference to the server.
+  if (SSL_select_next_proto(&selected, &selected_len, policy->alpn, (unsigned)policy->alpn_len, in,
+                            in_len) == OPENSSL_NPN_NEGOTIATED) {
+    *out = selected;
+    *out_len = selected_len;
+    return SSL_TLSEXT_ERR_OK;
+  }
+  return view->site->options.tls.alpn_mismatch == ALPN_IGNORE ? SSL_TLSEXT_ERR_NOACK
+                                                              : SSL_TLSEXT_ERR_ALERT_FATAL;
+}

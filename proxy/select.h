@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// select: which signature answers a handshake (the design's fixed rule), within
+// BoringSSL's certificate callback, where the client's lists are known: name,
+// chain, and whether the client may be given the delegated credential. No
+// allocation of ours, no lock, no system call.
+#ifndef DEPUTY_PROXY_SELECT_H_
+#define DEPUTY_PROXY_SELECT_H_
+
+#include <openssl/ssl.h>
+#include <stdint.h>
+
+// select_on_certificate: SSL_CTX_set_cert_cb; `arg` is the view. 1: installed;
+// 0: refused, the fitting alert is under way and conn->hs->failure says why.
+int select_on_certificate(SSL *ssl, void *arg);
+
+// select_on_alpn: SSL_CTX_set_alpn_select_cb; the name's policy decides. Comes
+// after the certificate callback.
+int select_on_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_t *in,
+                   unsigned in_len, void *arg);
+
+#endif  // DEPUTY_PROXY_SELECT_H_

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/site.h"
+
+#include <inttypes.h>
+#include <openssl/sha.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "proxy/signer.h"
+
+#define IDENTITY_FILE_MAX_LEN (1u << 20)  // bytes
+
+// --- application protocols -------------------------------------------------------
+
+// RFC 7301, section 3.1: each name behind its length.
+static enum status encode_alpn(struct policy *out, char *const *names, size_t num) {
+  size_t len = 0;
+  for (size_t i = 0; i < num; i++) {
+    len += 1 + strlen(names[i]);
+  }
+  if (len == 0) {
+    return STATUS_OK;
+  }
+  out->alpn = malloc(len);
+  if (out->alpn == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < num; i++) {
+    size_t name_len = strlen(names[i]);
+    out->alpn[out->alpn_len] = (uint8_t)name_len;
+    memcpy(out->alpn + out->alpn_len + 1, names[i], name_len);
+    out->alpn_len += 1 + name_len;
+  }
+  return STATUS_OK;
+}
+
+static enum status make_policy(struct policy *out, const struct site *site,
+                               const struct name_options *name) {
+  const struct tls_options *tls = &site->options.tls;
+  out->may_use_dc = name->may_use_dc;
+  out->origin = &site->origin;
+  return name->num_alpn > 0 ? encode_alpn(out, name->alpn, name->num_alpn)
+                            : encode_alpn(out, tls->alpn, tls->num_alpn);
+}
+
+// --- chains ------------------------------------------------------------------------
+
+// What an operator should know of a chain that is new to this process.
+static void warn_of_chain(const struct site *site, const struct chain *chain,
+                          const struct site *previous) {
+  const struct cert_info *info = &chain->info;
+  if (previous != NULL && certstore_find_leaf(previous->store, info->sha256) != NULL) {
+    return;
+  }
+  if (options_has_issuers(&site->options) && !info->may_delegate) {
+    const char *why = info->kind == KEY_KIND_RSA    ? "rsa_key"
+                      : !info->has_delegation_usage ? "no_delegation_usage"
+                                                    : "no_digital_signature";
+    log_warn(0, "chain_keyless_only", "path=%s reason=%s", chain->path, why);
+  }
+  if (info->not_after_s <= clock_wall_s()) {
+    char when[CLOCK_RFC3339_LEN];
+    log_error(0, "chain_expired", "path=%s not_after=%s", chain->path,
+              clock_format_rfc3339(when, info->not_after_s));
+  }
+}
+
+static enum status add_chain(struct site *site, struct cert_name *name,
+                             const struct chain_options *options, const struct site *previous,
+                             struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct errmsg warning = {0};
+  struct chain *chain = NULL;
+  size_t num_before = 0;
+  size_t num_after = 0;
+
+  (void)certstore_chains(site->store, &num_before);
+  TRY(certstore_add_chain(&chain, site->store, options->label, options->certificate, &signer_method,
+                          err));
+  (void)certstore_chains(site->store, &num_after);
+  if (num_after > num_before) {
+    warn_of_chain(site, chain, previous);
+  }
+  TRY(certstore_add_level(site->store, name, chain, &warning, err));
+  if (warning.text[0] != '\0') {
+    log_warn(0, "chain_unwise", "name=%s %s", name->name, warning.text);
+  }
+
+out:
+  return st;
+}
+
+static enum status add_name(struct site *site, size_t i, const struct site *previous,
+                            struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct name_options *options = &site->options.names[i];
+  struct cert_name *name = NULL;
+
+  TRY(make_policy(&site->policies[i], site, options));
+  TRY(certstore_add_name(&name, site->store, options->name, &site->policies[i], err));
+  for (size_t j = 0; j < options->num_chains; j++) {
+    st = add_chain(site, name, &options->chains[j], previous, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "names[%zu] \"%s\", chains[%zu]", i, options->name, j);
+      goto out;
+    }
+  }
+
+out:
+  return st;
+}
+
+// --- key servers ---------------------------------------------------------------------
+
+static void hash_text(SHA256_CTX *hash, const char *text) {
+  SHA256_Update(hash, text == NULL ? "" : text, text == NULL ? 1 : strlen(text) + 1);
+}
+
+static enum status hash_file(SHA256_CTX *hash, const char *path, struct errmsg *err) {
+  struct secret content = {0};
+  enum status st = secret_read_file(&content, path, IDENTITY_FILE_MAX_LEN, false, err);
+  if (st == STATUS_OK) {
+    SHA256_Update(hash, &content.len, sizeof(content.len));
+    SHA256_Update(hash, content.data, content.len);
+  }
+  secret_wipe(&content);
+  return st;
+}
+
+// Two sites with the same key servers, reached with the same identity, can share
+// connections to them: a reload then does not make new ones.
+static enum status identify_key_servers(struct site *site, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct keyclient_config *config = &site->options.key_servers;
+  const int64_t numbers[] = {config->deadline_ms, config->attempt_ms, config->connect_ms,
+                             config->num_connections};
+  SHA256_CTX hash;
+
+  SHA256_Init(&hash);
+  SHA256_Update(&hash, numbers, sizeof(numbers));
+  for (size_t i = 0; i < config->num_servers; i++) {
+    hash_text(&hash, config->servers[i].address);
+    hash_text(&hash, config->servers[i].name);
+  }
+  TRY(hash_file(&hash, config->tls.ca, err));
+  TRY(hash_file(&hash, config->tls.certificate, err));
+  TRY(hash_file(&hash, config->tls.key, err));
+  SHA256_Final(site->key_servers_id, &hash);
+
+out:
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "key_servers.tls");
+  }
+  return st;
+}
+
+// A wrong identity must stop a start or a reload, not show up in a worker later.
+static enum status try_identity(const struct tls_identity *identity, const char *where,
+                                struct errmsg *err) {
+  SSL_CTX *ctx = NULL;
+  enum status st = tls_context_client(&ctx, identity, false, err);
+  SSL_CTX_free(ctx);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "%s", where);
+  }
+  return st;
+}
+
+// --- the whole -------------------------------------------------------------------------
+
+static enum status fill_store(struct site *site, struct states *states, const struct site *previous,
+                              struct errmsg *err) {
+  enum status st = STATUS_OK;
+  TRY(certstore_new(&site->store, states));
+  site->policies = calloc(site->options.num_names, sizeof(*site->policies));
+  if (site->policies == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < site->options.num_names; i++) {
+    TRY(add_name(site, i, previous, err));
+  }
+  if (site->options.default_name != NULL) {
+    TRY(certstore_set_default(site->store, site->options.default_name, err));
+  }
+out:
+  return st;
+}
+
+enum status site_new(struct site **out, struct options *options, struct states *states,
+                     const struct site *previous, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct site *site = calloc(1, sizeof(*site));
+
+  *out = NULL;
+  if (site == NULL) {
+    options_cleanup(options);
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  site->options = *options;
+  *options = (struct options){0};
+  TRY(origin_init(&site->origin, &site->options.origin, err));
+  TRY(try_identity(&site->options.key_servers.tls, "key_servers.tls", err));
+  TRY(identify_key_servers(site, err));
+  if (options_has_issuers(&site->options)) {
+    TRY(try_identity(&site->options.issuers.tls, "issuers.tls", err));
+  }
+  TRY(fill_store(site, states, previous, err));
+  *out = site;
+  site = NULL;
+
+out:
+  if (st == STATUS_MEMORY) {
+    (void)errmsg_set(err, st, "no memory for the configuration");
+  }
+  site_free(site);
+  return st;
+}
+
+void site_free(struct site *site) {
+  if (site == NULL) {
+    return;
+  }
+  certstore_free(site->store);
+  if (site->policies != NULL) {
+    for (size_t i = 0; i < site->options.num_names; i++) {
+      free(site->policies[i].alpn);
+    }
+  }
+  free(site->policies);
+  options_cleanup(&site->options);
+  free(site);
+}

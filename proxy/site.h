@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// site: everything that a configuration file makes, immutable once made: the
+// certificate store, what each name allows, origins, limits. A reload makes a new
+// site beside the old one; nothing is changed until it is whole (control.h).
+//
+// Made and freed by the control thread; read by workers, each through its view
+// (view.h), which keeps the site alive while a handshake needs it.
+#ifndef DEPUTY_PROXY_SITE_H_
+#define DEPUTY_PROXY_SITE_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "certstore/certstore.h"
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+#include "proxy/options.h"
+#include "proxy/origin.h"
+
+// What connections for a name may do; cert_name.policy points at one.
+struct policy {
+  uint8_t *alpn;  // protocols as ALPN writes them: length, name, length, name, ...
+  size_t alpn_len;
+  bool may_use_dc;
+  const struct origin *origin;
+};
+
+struct site {
+  struct options options;
+  struct certstore *store;
+  struct policy *policies;  // one for each of options.names
+  struct origin origin;
+  // Says which key servers and what own identity; equal ones may be shared.
+  uint8_t key_servers_id[32];
+  size_t num_views;   // control's: those that have not been released
+  struct site *next;  // control's list
+};
+
+// site_new reads all that the options name; it takes their content in any case
+// (*options is empty then). Warnings are logged, but not again for chains that
+// `previous` (may be NULL) had already. Names, keys and CAs are tied to `states`.
+// STATUS_CONFIG, STATUS_SYSTEM, STATUS_FORMAT, STATUS_REFUSED, STATUS_LIMIT,
+// STATUS_MEMORY; err has the sentence.
+enum status site_new(struct site **out, struct options *options, struct states *states,
+                     const struct site *previous, struct errmsg *err);
+void site_free(struct site *site);
+
+static inline const struct policy *policy_of(const struct cert_name *name) { return name->policy; }
+
+#endif  // DEPUTY_PROXY_SITE_H_
