@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl/ctl.h"
+
+#define NOWHERE SIZE_MAX
+
+// Every option, once. Those without a bit are for all commands.
+static const struct row {
+  const char *name;
+  unsigned bit;
+  size_t text;        // where in struct ctl_args the text that follows goes, or
+  size_t flag;        // the bool that is set; NOWHERE: the bit says it all
+  const char *value;  // what the text is, in help
+  const char *help;
+} rows[] = {
+    {"name", CTL_NAME, offsetof(struct ctl_args, name), NOWHERE, "NAME", "the name NAME"},
+    {"key", CTL_KEY, offsetof(struct ctl_args, key), NOWHERE, "ID",
+     "the key whose id begins with these 8 or more hex digits"},
+    {"ca", CTL_CA, offsetof(struct ctl_args, ca), NOWHERE, "ID|ISSUER",
+     "the CA whose id begins so, or with this issuer name"},
+    {"fleet", CTL_FLEET, NOWHERE, NOWHERE, NULL, "all names"},
+    {"to", CTL_TO, offsetof(struct ctl_args, to), NOWHERE, "LABEL",
+     "the level of chains to go to (names, fleet)"},
+    {"reason", CTL_REASON, offsetof(struct ctl_args, reason), NOWHERE, "TEXT",
+     "why, for the history and the audit log"},
+    {"compromised", CTL_COMPROMISED, NOWHERE, NOWHERE, NULL,
+     "it leaked: sessions it authenticated are not resumed (keys, CAs)"},
+    {"in-service", CTL_IN_SERVICE, NOWHERE, NOWHERE, NULL,
+     "keep it in service, a key even if its CA goes out (keys, CAs)"},
+    {"force", CTL_FORCE, NOWHERE, NOWHERE, NULL,
+     "even if names are left with nothing usable, or if it cannot be kept on disk"},
+    {"standing", CTL_STANDING, NOWHERE, NOWHERE, NULL, "only what still stands"},
+    {"socket", 0, offsetof(struct ctl_args, socket), NOWHERE, "PATH",
+     "the proxy's admin socket (else $" CTL_SOCKET_VARIABLE ", else " CTL_DEFAULT_SOCKET ")"},
+    {"json", 0, NOWHERE, offsetof(struct ctl_args, is_json), NULL, "print the proxy's JSON"},
+    {"help", 0, NOWHERE, offsetof(struct ctl_args, is_help), NULL, "print this"},
+    {"version", 0, NOWHERE, offsetof(struct ctl_args, is_version), NULL, "print the version"},
+};
+#define NUM_ROWS (sizeof(rows) / sizeof(rows[0]))
+
+// --- help --------------------------------------------------------------------------
+
+static void print_options(unsigned bits) {
+  for (size_t i = 0; i < NUM_ROWS; i++) {
+    if ((rows[i].bit & bits) != rows[i].bit) {
+      continue;
+    }
+    char left[64];
+    (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].value != NULL ? " " : "",
+                   rows[i].value != NULL ? rows[i].value : "");
+    (void)printf("  %-18s  %s\n", left, rows[i].help);
+  }
+}
+
+void ctl_print_help(const struct ctl_command *commands) {
+  (void)printf(
+      "usage: deputyctl [--socket PATH] [--json] COMMAND [OPTIONS]\n\n"
+      "Asks a running deputy-proxy what it serves, and switches certificates.\n\ncommands:\n");
+  for (; commands->name != NULL; commands++) {
+    (void)printf("  %-9s  %s\n", commands->name, commands->summary);
+  }
+  (void)printf("\noptions:\n");
+  print_options(0);
+  (void)printf(
+      "\nexit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 drill: not ready;\n"
+      "4 no proxy answers. `deputyctl COMMAND --help` says more about a command.\n");
+}
+
+void ctl_print_command_help(const struct ctl_command *command) {
+  (void)printf("usage: deputyctl %s", command->name);
+  if (command->words[0] != '\0') {
+    (void)printf(" %s", command->words);
+  }
+  (void)printf(" [OPTIONS]\n\n%s\n", command->summary);
+  if (command->help[0] != '\0') {
+    (void)printf("\n%s\n", command->help);
+  }
+  (void)printf("\noptions:\n");
+  print_options(command->takes);
+}
+
+// --- reading -------------------------------------------------------------------------
+
+static const char *option_names(char *out, size_t max, unsigned bits, const char *separator) {
+  size_t len = 0;
+  out[0] = '\0';
+  for (size_t i = 0; i < NUM_ROWS && len < max; i++) {
+    if ((rows[i].bit & bits) != 0) {
+      int n = snprintf(out + len, max - len, "%s--%s", len == 0 ? "" : separator, rows[i].name);
+      len += n > 0 ? (size_t)n : 0;
+    }
+  }
+  return out;
+}
+
+static void make_long_options(struct option out[NUM_ROWS + 1]) {
+  for (size_t i = 0; i < NUM_ROWS; i++) {
+    out[i] = (struct option){.name = rows[i].name,
+                             .has_arg = rows[i].value != NULL ? required_argument : no_argument,
+                             .val = (int)i + 1000};
+  }
+  out[NUM_ROWS] = (struct option){0};
+}
+
+static enum status take_option(struct ctl_args *out, const struct row *row, char *value,
+                               struct errmsg *err) {
+  if (row->bit != 0 && (out->given & row->bit) != 0) {
+    return errmsg_set(err, STATUS_CONFIG, "--%s is given twice", row->name);
+  }
+  out->given |= row->bit;
+  if (row->text != NOWHERE) {
+    if (value[0] == '\0') {
+      return errmsg_set(err, STATUS_CONFIG, "--%s is empty", row->name);
+    }
+    memcpy((char *)out + row->text, &value, sizeof(value));
+  } else if (row->flag != NOWHERE) {
+    *((bool *)((char *)out + row->flag)) = true;
+  }
+  return STATUS_OK;
+}
+
+static enum status read_options(struct ctl_args *out, int argc, char **argv, struct errmsg *err) {
+  struct option options[NUM_ROWS + 1];
+  make_long_options(options);
+  opterr = 0;
+  optind = 0;  // glibc: start over, also after an earlier call
+  for (;;) {
+    int got = getopt_long(argc, argv, ":h", options, NULL);
+    if (got == -1) {
+      return STATUS_OK;
+    }
+    if (got == 'h') {
+      out->is_help = true;
+      continue;
+    }
+    if (got == ':') {
+      return errmsg_set(err, STATUS_CONFIG, "--%s needs a value; see --help",
+                        rows[optopt - 1000].name);
+    }
+    if (got == '?') {
+      return errmsg_set(err, STATUS_CONFIG, "unknown option %s; see --help", argv[optind - 1]);
+    }
+    enum status st = take_option(out, &rows[got - 1000], optarg, err);
+    if (st != STATUS_OK) {
+      return st;
+    }
+  }
+}
+
+static const struct ctl_command *find_command(const struct ctl_command *commands,
+                                              const char *name) {
+  for (; commands->name != NULL; commands++) {
+    if (strcmp(commands->name, name) == 0) {
+      return commands;
+    }
+  }
+  return NULL;
+}
+
+static unsigned num_bits(unsigned bits) { return (unsigned)__builtin_popcount(bits); }
+
+static enum status check(const struct ctl_args *args, const struct ctl_command *command,
+                         struct errmsg *err) {
+  char names[128];
+  unsigned extra = args->given & ~command->takes;
+  unsigned missing = command->needs & ~args->given;
+  if (extra != 0) {
+    return errmsg_set(err, STATUS_CONFIG, "%s does not take %s", command->name,
+                      option_names(names, sizeof(names), extra & (0U - extra), ""));
+  }
+  if (args->num_words < command->min_words || args->num_words > command->max_words) {
+    return errmsg_set(err, STATUS_CONFIG, "usage: deputyctl %s %s", command->name,
+                      command->words[0] != '\0' ? command->words : "(no further words)");
+  }
+  if (missing != 0) {
+    return errmsg_set(err, STATUS_CONFIG, "%s needs %s", command->name,
+                      option_names(names, sizeof(names), missing, ", "));
+  }
+  if (num_bits(args->given & command->one_of) > 1 ||
+      (command->one_of != 0 && (args->given & command->one_of) == 0)) {
+    return errmsg_set(err, STATUS_CONFIG, "%s needs exactly one of %s", command->name,
+                      option_names(names, sizeof(names), command->one_of, ", "));
+  }
+  return STATUS_OK;
+}
+
+enum status ctl_parse(struct ctl_args *out, const struct ctl_command **out_command,
+                      const struct ctl_command *commands, int argc, char **argv,
+                      struct errmsg *err) {
+  enum status st = STATUS_OK;
+  *out = (struct ctl_args){0};
+  *out_command = NULL;
+
+  TRY(read_options(out, argc, argv, err));
+  if (out->socket == NULL) {
+    const char *named = getenv(CTL_SOCKET_VARIABLE);
+    out->socket = named != NULL && named[0] != '\0' ? named : CTL_DEFAULT_SOCKET;
+  }
+  if (out->is_version) {
+    goto out;
+  }
+  if (optind >= argc) {
+    if (!out->is_help) {
+      TRY(errmsg_set(err, STATUS_CONFIG, "which command? see deputyctl --help"));
+    }
+    goto out;
+  }
+  *out_command = find_command(commands, argv[optind]);
+  if (*out_command == NULL) {
+    TRY(errmsg_set(err, STATUS_CONFIG, "unknown command \"%s\"; see deputyctl --help",
+                   argv[optind]));
+  }
+  if (out->is_help) {
+    goto out;
+  }
+  for (int i = optind + 1; i < argc; i++) {
+    if (out->num_words == sizeof(out->words) / sizeof(out->words[0])) {
+      TRY(errmsg_set(err, STATUS_CONFIG, "too many words: \"%s\"", argv[i]));
+    }
+    out->words[out->num_words++] = argv[i];
+  }
+  TRY(check(out, *out_command, err));
+
+out:
+  return st;
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// ctl: what the files of deputyctl share. The program asks a running proxy over its
+// admin API (docs/API.admin.md) and shows the answer as a table, or as JSON.
+//
+//   main.c      the commands, as a table
+//   args.c      the command line, by that table
+//   client.c    HTTP over the UNIX socket
+//   commands.c  one function per command: ask, show, exit code
+//   show.c      answers for people; grid.c aligns them
+#ifndef DEPUTY_CTL_CTL_H_
+#define DEPUTY_CTL_CTL_H_
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/errmsg.h"
+#include "common/base/status.h"
+
+#define CTL_DEFAULT_SOCKET "/run/deputy/proxy.sock"
+#define CTL_SOCKET_VARIABLE "DEPUTY_SOCKET"
+
+// Exit codes; documented in docs/deputyctl.md.
+enum ctl_exit {
+  CTL_DONE = 0,
+  CTL_FAILED = 1,       // the proxy refused, or could not
+  CTL_USAGE = 2,        // the command line is wrong
+  CTL_NOT_READY = 3,    // drill: names would be left with nothing usable
+  CTL_UNREACHABLE = 4,  // no proxy answers at the socket
+};
+
+// Options, as bits of what a command takes.
+enum ctl_option {
+  CTL_NAME = 1 << 0,
+  CTL_KEY = 1 << 1,
+  CTL_CA = 1 << 2,
+  CTL_FLEET = 1 << 3,
+  CTL_TO = 1 << 4,
+  CTL_REASON = 1 << 5,
+  CTL_COMPROMISED = 1 << 6,
+  CTL_FORCE = 1 << 7,
+  CTL_IN_SERVICE = 1 << 8,
+  CTL_STANDING = 1 << 9,
+};
+#define CTL_SUBJECTS (CTL_NAME | CTL_KEY | CTL_CA | CTL_FLEET)
+
+struct ctl_args {
+  unsigned given;  // bits of enum ctl_option
+  const char *name;
+  const char *key;
+  const char *ca;
+  const char *to;
+  const char *reason;
+  const char *words[2];  // beyond the command's name
+  size_t num_words;
+  const char *socket;
+  bool is_json;
+  bool is_help;
+  bool is_version;
+};
+
+struct ctl_command {
+  const char *name;   // NULL ends a table
+  const char *words;  // shown in the usage: "[NAME]"
+  unsigned takes;     // options
+  unsigned needs;     // of these, those that must be there
+  unsigned one_of;    // of these, exactly one must be there; 0: no such rule
+  size_t min_words;
+  size_t max_words;
+  enum ctl_exit (*run)(const struct ctl_args *args);
+  const char *summary;  // one line
+  const char *help;     // more, or ""
+};
+
+// --- args.c --------------------------------------------------------------------
+
+// ctl_parse reads the command line; *out_command is NULL for --help and --version
+// without a command. STATUS_CONFIG with the sentence.
+enum status ctl_parse(struct ctl_args *out, const struct ctl_command **out_command,
+                      const struct ctl_command *commands, int argc, char **argv,
+                      struct errmsg *err);
+void ctl_print_help(const struct ctl_command *commands);
+void ctl_print_command_help(const struct ctl_command *command);
+
+// --- client.c ------------------------------------------------------------------
+
+struct ctl_answer {
+  int code;      // HTTP status
+  json_t *json;  // new; NULL if the answer is no JSON
+  char *text;    // new
+  size_t len;
+};
+
+// ctl_ask sends a request and reads the whole answer. `body` NULL: GET; else POST
+// (stolen). STATUS_UNAVAILABLE: no proxy answers there; STATUS_MEMORY; with the
+// sentence and the remedy.
+enum status ctl_ask(struct ctl_answer *out, const struct ctl_args *args, const char *path,
+                    json_t *body, struct errmsg *err);
+void ctl_answer_cleanup(struct ctl_answer *answer);
+
+// --- commands.c ------------------------------------------------------------------
+
+enum ctl_exit ctl_run_status(const struct ctl_args *args);
+enum ctl_exit ctl_run_names(const struct ctl_args *args);
+enum ctl_exit ctl_run_chains(const struct ctl_args *args);
+enum ctl_exit ctl_run_switches(const struct ctl_args *args);
+enum ctl_exit ctl_run_switch(const struct ctl_args *args);
+enum ctl_exit ctl_run_restore(const struct ctl_args *args);
+enum ctl_exit ctl_run_drill(const struct ctl_args *args);
+enum ctl_exit ctl_run_dc(const struct ctl_args *args);
+enum ctl_exit ctl_run_reload(const struct ctl_args *args);
+enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
+
+#endif  // DEPUTY_CTL_CTL_H_

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stdio.h>
+
+#include "ctl/ctl.h"
+#include "version.h"
+
+static const struct ctl_command commands[] = {
+    {"status", "", 0, 0, 0, 0, 0, ctl_run_status, "is all well: the proxy, its names, its switches",
+     ""},
+    {"names", "[NAME]", 0, 0, 0, 0, 1, ctl_run_names,
+     "which chain serves each name, and why not the others",
+     "With NAME, everything about that one."},
+    {"chains", "", 0, 0, 0, 0, 0, ctl_run_chains,
+     "every chain with its key, its CA, its times and its state", ""},
+    {"switches", "", CTL_STANDING, 0, 0, 0, 0, ctl_run_switches,
+     "what was switched, when, why and by whom", ""},
+    {"switch", "",
+     CTL_SUBJECTS | CTL_TO | CTL_REASON | CTL_COMPROMISED | CTL_FORCE | CTL_IN_SERVICE, CTL_REASON,
+     CTL_SUBJECTS, 0, 0, ctl_run_switch,
+     "move a name to another level of chains, or take a key or CA out of service",
+     "A name goes to the level --to, or to the first usable one that does not serve it\n"
+     "now. A key or CA goes out of service: all names under it go to their first usable\n"
+     "chain. The next handshake obeys when the command returns. Refused when names\n"
+     "would be left with nothing usable, unless --force. `restore` takes it back."},
+    {"restore", "[ID]", CTL_SUBJECTS | CTL_REASON | CTL_FORCE, 0, 0, 0, 1, ctl_run_restore,
+     "take a switch back: one by its ID, or all that stand for a subject",
+     "What later switches of the same subject say still stands."},
+    {"drill", "", CTL_SUBJECTS, 0, CTL_SUBJECTS, 0, 0, ctl_run_drill,
+     "what would happen if a CA, key or name's chain died; changes nothing",
+     "Exits with 0 when every name under it has a usable backup, else with 3."},
+    {"dc", "on|off", CTL_NAME | CTL_FLEET | CTL_REASON | CTL_FORCE, CTL_REASON,
+     CTL_NAME | CTL_FLEET, 1, 1, ctl_run_dc,
+     "let a name, or all names, use delegated credentials, or stop it", ""},
+    {"reload", "", 0, 0, 0, 0, 0, ctl_run_reload,
+     "read the configuration and the certificates again", ""},
+    {"metrics", "", 0, 0, 0, 0, 0, ctl_run_metrics, "the proxy's metrics, as Prometheus reads them",
+     ""},
+    {0},
+};
+
+int main(int argc, char **argv) {
+  struct ctl_args args = {0};
+  struct errmsg err = {0};
+  const struct ctl_command *command = NULL;
+
+  if (ctl_parse(&args, &command, commands, argc, argv, &err) != STATUS_OK) {
+    (void)fprintf(stderr, "deputyctl: %s\n", err.text);
+    return CTL_USAGE;
+  }
+  if (args.is_version) {
+    (void)printf("deputyctl %s\n", DEPUTY_VERSION);
+    return CTL_DONE;
+  }
+  if (args.is_help && command != NULL) {
+    ctl_print_command_help(command);
+    return CTL_DONE;
+  }
+  if (command == NULL) {
+    ctl_print_help(commands);
+    return CTL_DONE;
+  }
+  int code = (int)command->run(&args);
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    (void)fprintf(stderr, "deputyctl: the answer cannot be written to standard output\n");
+    return code == CTL_DONE ? CTL_FAILED : code;
+  }
+  return code;
+}
