@@ -19,12 +19,12 @@ static const uint8_t oid_sha256[] = {0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0
 static const uint8_t oid_ecdsa_sha256[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02};
 static const uint8_t oid_basic[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01};
 
-static void add(CBB *cbb, CBS_ASN1_TAG tag, const void *data, size_t len) {
+static void add(CBB *cbb, unsigned tag, const void *data, size_t len) {
   CBB child;
   CHECK(CBB_add_asn1(cbb, &child, tag) && CBB_add_bytes(&child, data, len) && CBB_flush(cbb));
 }
 
-static void open_as(CBB *cbb, CBB *child, CBS_ASN1_TAG tag) {
+static void open_as(CBB *cbb, CBB *child, unsigned tag) {
   CHECK(CBB_add_asn1(cbb, child, tag));
 }
 
