@@ -136,7 +136,7 @@ static enum status identify_key_servers(struct site *site, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct keyclient_config *config = &site->options.key_servers;
   const int64_t numbers[] = {config->deadline_ms, config->attempt_ms, config->connect_ms,
-                             config->num_connections};
+                             config->num_connections, config->allow_tls12};
   SHA256_CTX hash;
 
   SHA256_Init(&hash);
