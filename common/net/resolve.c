@@ -137,11 +137,7 @@ static enum status status_of_answer(int result) {
     case 0:
       return STATUS_OK;
     case EVUTIL_EAI_NONAME:
-    case EVUTIL_EAI_NODATA:
-    case EVUTIL_EAI_ADDRFAMILY:
       return STATUS_NOT_FOUND;
-    case EVUTIL_EAI_AGAIN:
-      return STATUS_TIMEOUT;
     case EVUTIL_EAI_MEMORY:
       return STATUS_MEMORY;
     default:

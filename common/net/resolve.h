@@ -28,9 +28,10 @@ void resolver_free(struct resolver *resolver);
 
 // resolver_query looks `host` up and calls `fn` once, never before it returns,
 // with `num` borrowed addresses (port filled in), or with num 0 and
-//   STATUS_NOT_FOUND    there is no such name, or it has no address
-//   STATUS_TIMEOUT      no server answered within RESOLVE_LIMIT_MS
-//   STATUS_UNAVAILABLE  the servers cannot tell
+//   STATUS_NOT_FOUND    there is no such name
+//   STATUS_UNAVAILABLE  no server answered, or none could tell, or the name has
+//                       no address: evdns does not say which
+//   STATUS_TIMEOUT      RESOLVE_LIMIT_MS have passed
 // The query lives until its callback begins. STATUS_MEMORY.
 enum status resolver_query(
     struct resolve_query **out, struct resolver *resolver, const char *host, uint16_t port,

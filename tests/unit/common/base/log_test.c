@@ -146,7 +146,7 @@ static void quotes_what_a_peer_sent(void **state) {
 static void cuts_quoted_text_to_fit(void **state) {
   char out[64];
   (void)state;
-  assert_string_equal(log_quote(out, 10, bytes_text("abcdefgh")), "\"abcd...\"" + 0);
+  assert_string_equal(log_quote(out, 10, bytes_text("abcdefgh")), "\"abcd...\"");
   assert_string_equal(log_quote(out, 10, bytes_text("abcdefg")), "\"abcdefg\"");
   assert_string_equal(log_quote(out, 10, bytes_text("\n\n\n")), "\"\\x0a...\"");
   for (size_t size = 0; size < 40; size++) {

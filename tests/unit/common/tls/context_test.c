@@ -199,6 +199,14 @@ static void verifies_the_host(void **state) {
   }
 }
 
+// RFC 9525: names are in subjectAltName, or nowhere.
+static void takes_no_name_from_the_subject(void **state) {
+  const struct test_cert nameless = {.cn = "server.test", .eku = "serverAuth"};
+  (void)state;
+
+  assert_false(shake(&client_cert, &nameless, "server.test"));
+}
+
 static void sends_names_but_no_addresses_as_sni(void **state) {
   SSL_CTX *ctx = client_of(&client_cert, ca, ca_key, false);
   SSL *ssl = SSL_new(ctx);
@@ -458,6 +466,7 @@ int main(void) {
       cmocka_unit_test(names_peers_by_uri_and_then_by_cn),
       cmocka_unit_test(refuses_to_cut_a_long_name),
       cmocka_unit_test(verifies_the_host),
+      cmocka_unit_test(takes_no_name_from_the_subject),
       cmocka_unit_test(sends_names_but_no_addresses_as_sni),
       cmocka_unit_test(trusts_an_intermediate_that_is_listed),
       cmocka_unit_test(accepts_a_chain_to_a_listed_root),

@@ -173,6 +173,7 @@ static int on_cert(SSL *ssl, void *arg) {
   }
   remote.key = plan.id->key;
   remote.num_signed = 0;
+  remote.scheme = 0;
   return tls_install(ssl, plan.id->chain, plan.guard == TLS_GUARD_PASS ? dc : NULL) == STATUS_OK;
 }
 
@@ -553,8 +554,10 @@ static void never_signs_sha1(void **state) {
 
   plan_for(&p256, false);
   assert_int_equal(answer_to(&ecdsa), ANSWER_REFUSED);
+  assert_int_equal(remote.scheme, 0);  // the key server was not even asked
   plan_for(&rsa, false);
   assert_int_equal(answer_to(&pkcs1), ANSWER_REFUSED);
+  assert_int_equal(remote.scheme, 0);
 }
 
 // --- making ------------------------------------------------------------------------------------

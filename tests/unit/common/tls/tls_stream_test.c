@@ -603,6 +603,7 @@ struct half_closer {
   int fd;
   size_t got_len;
   bool has_close_notify;
+  bool has_fin;
 };
 
 static void *half_close(void *arg) {
@@ -619,6 +620,7 @@ static void *half_close(void *arg) {
       h->got_len += (size_t)n;
     }
     h->has_close_notify = SSL_get_error(ssl, n) == SSL_ERROR_ZERO_RETURN;
+    h->has_fin = read(h->fd, data, 1) == 0;
   }
   SSL_free(ssl);
   (void)close(h->fd);
@@ -641,6 +643,8 @@ static void answers_a_peer_that_has_finished_sending(void **state) {
   assert_int_equal(server.got_len, 13);
   assert_int_equal(h.got_len, 4 * MB);
   assert_true(h.has_close_notify);
+  assert_true(h.has_fin);
+  assert_string_equal(server.why, "closed");  // not: the peer was given up
   side_cleanup(&server);
 }
 
@@ -821,7 +825,7 @@ static void assert_refused(SSL_CTX *bad_client, const char *server_why, const ch
   two_streams(&client, &server, &limits, &limits);
   client_ctx = good;
   SSL_CTX_free(bad_client);
-  put(&client, "request", 7);  // on its way when the alert is sent
+  put_zeros(&client, 100 * KB);  // unread when the server closes: its alert must not be lost
   run_until_set(&server.is_ended);
   run_until_set(&client.is_ended);
   assert_int_equal(server.end, TLS_STREAM_HANDSHAKE_FAILED);
@@ -904,6 +908,26 @@ static void tells_that_nobody_listens(void **state) {
   run_until_set(&client.is_ended);
   assert_int_equal(client.end, TLS_STREAM_CONNECT_FAILED);
   assert_string_equal(client.why, strerror(ECONNREFUSED));
+  side_cleanup(&client);
+}
+
+// A connect that fails at once is told from the loop too.
+static void tells_that_a_socket_is_missing(void **state) {
+  struct side client = {0};
+  struct address address;
+  char text[300] = "unix:";
+  (void)state;
+
+  strcat(text, test_path("missing.sock"));
+  assert_int_equal(address_parse(&address, text, NULL), STATUS_OK);
+  num_owner_calls++;
+  assert_int_equal(tls_stream_connect(&client.stream, loop, client_ctx, &address, "server.test",
+                                      &limits, &events, &client),
+                   STATUS_OK);
+  num_owner_calls--;
+  run_until_set(&client.is_ended);
+  assert_int_equal(client.end, TLS_STREAM_CONNECT_FAILED);
+  assert_string_equal(client.why, strerror(ENOENT));
   side_cleanup(&client);
 }
 
@@ -1035,6 +1059,7 @@ int main(void) {
       test_on_loop(refuses_clients_that_do_not_fit),
       test_on_loop(refuses_a_server_with_another_name),
       test_on_loop(tells_that_nobody_listens),
+      test_on_loop(tells_that_a_socket_is_missing),
       test_on_loop(tells_that_a_server_says_nothing),
       test_on_loop(may_be_freed_in_every_callback),
       test_on_loop(may_be_freed_at_any_time),
