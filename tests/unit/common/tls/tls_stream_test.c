@@ -473,6 +473,35 @@ static void shows_after_a_pause_what_came_meanwhile(void **state) {
   side_cleanup(&server);
 }
 
+static void shows_again_what_was_left(void **state) {
+  struct side client = {0};
+  struct side server = {.does_not_consume = true};
+  (void)state;
+
+  two_open_streams(&client, &server);
+  put(&client, "left", 4);
+  tls_stream_close_when_sent(client.stream);
+  run_until_set(&server.is_eof);
+  assert_int_equal(server.num_data, 1);
+  num_owner_calls++;
+  tls_stream_again(server.stream);
+  num_owner_calls--;
+  (void)run_until_or(never, NULL, 20);
+  assert_int_equal(server.num_data, 2);
+  num_owner_calls++;
+  tls_stream_pause(server.stream, true);
+  tls_stream_again(server.stream);
+  num_owner_calls--;
+  (void)run_until_or(never, NULL, 20);
+  assert_int_equal(server.num_data, 2);
+  server.does_not_consume = false;
+  tls_stream_pause(server.stream, false);
+  run_until_got(&server, 4);
+  assert_int_equal(server.num_data, 3);
+  side_cleanup(&client);
+  side_cleanup(&server);
+}
+
 // --- peers that misbehave --------------------------------------------------------------
 
 static void accept_raw(struct side *server, int fds[2],
@@ -614,8 +643,7 @@ static void *half_close(void *arg) {
 
   SSL_set_fd(ssl, h->fd);
   if (SSL_connect(ssl) == 1 && SSL_write(ssl, "last question", 13) == 13) {
-    (void)SSL_shutdown(ssl);
-    (void)shutdown(h->fd, SHUT_WR);
+    (void)SSL_shutdown(ssl);  // close_notify, no FIN
     while ((n = SSL_read(ssl, data, sizeof data)) > 0) {
       h->got_len += (size_t)n;
     }
@@ -1044,6 +1072,7 @@ int main(void) {
       test_on_loop(gives_a_flooding_peer_only_its_share),
       test_on_loop(keeps_what_the_owner_does_not_consume),
       test_on_loop(shows_after_a_pause_what_came_meanwhile),
+      test_on_loop(shows_again_what_was_left),
       test_on_loop(ends_a_silent_peer),
       test_on_loop(ends_peers_that_speak_no_tls),
       test_on_loop(ends_a_peer_that_leaves_in_the_handshake),
