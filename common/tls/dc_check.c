@@ -51,7 +51,7 @@ static enum dc_fault check_times(const struct dc *dc, const struct cert_info *le
   if (now_s > expiry_s - margin_s) {
     return DC_FAULT_EXPIRED;
   }
-  if (expiry_s > now_s + DC_MAX_LIFETIME_S) {
+  if (expiry_s - now_s > (int64_t)DC_MAX_LIFETIME_S) {
     return DC_FAULT_TOO_LONG;
   }
   if (expiry_s >= leaf->not_after_s) {

@@ -3,6 +3,7 @@
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/tls/tls_error.h"
@@ -60,7 +61,7 @@ static bool advance(SSL *ssl, bool *is_done, char *error) {
   }
   tls_error_drain(error, TLS_PAIR_TEXT_LEN);
   if (error[0] == '\0') {
-    strcpy(error, "closed");
+    snprintf(error, TLS_PAIR_TEXT_LEN, "closed");
   }
   return false;
 }

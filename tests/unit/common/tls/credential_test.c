@@ -258,8 +258,8 @@ static void copy_extensions(CBB *out, CBS *in, const struct hello *hello) {
 static size_t alter(uint8_t out[HELLO_MAX_LEN], struct bytes in, const struct hello *hello) {
   CBS cbs, record, body, session, ciphers, compression;
   CBB cbb, out_record, out_body, out_list;
-  uint8_t type;
-  uint16_t version;
+  uint8_t type = 0;
+  uint16_t version = 0;
   const size_t fixed_len = 2 + 32;
   const uint8_t *fixed;
   size_t len;
