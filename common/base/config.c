@@ -18,6 +18,7 @@ static size_t *count_of(void *out, const struct config_option *option) {
   return (size_t *)(void *)((char *)out + option->count_offset);
 }
 
+// NOLINTBEGIN(misc-no-recursion): as deep as our own tables, not as the file
 // --- cleaning ----------------------------------------------------------------
 
 static void free_list(char ***list, size_t *count) {
@@ -259,6 +260,8 @@ static enum status fill_table(void *out, const struct config_option *table, json
 out:
   return st;
 }
+
+// NOLINTEND(misc-no-recursion)
 
 // --- from text ---------------------------------------------------------------
 

@@ -25,6 +25,7 @@ static const char *const types[] = {
     [CONFIG_OBJECTS] = "list of objects, see below",
 };
 
+// NOLINTBEGIN(misc-no-recursion): as deep as our own tables
 static void print_heading(FILE *file, const struct heading *heading) {
   if (heading->parent != NULL) {
     print_heading(file, heading->parent);
@@ -104,6 +105,8 @@ static void print_table(FILE *file, const struct config_option *table,
     print_table(file, option->children, &heading);
   }
 }
+
+// NOLINTEND(misc-no-recursion)
 
 void config_print_reference(FILE *file, const struct config_option *table) {
   (void)fputs(

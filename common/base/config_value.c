@@ -50,7 +50,8 @@ static enum status wrong_type(const struct task *task, const json_t *value) {
 }
 
 static enum status no_memory(const struct task *task) {
-  return errmsg_set(task->source->err, STATUS_MEMORY, "%s: no memory", task->source->name);
+  (void)errmsg_set(task->source->err, STATUS_MEMORY, "%s: no memory", task->source->name);
+  return STATUS_MEMORY;
 }
 
 enum status config_check_range(const struct config_option *option, int64_t number,

@@ -7,13 +7,14 @@
 
 #include "common/base/sink.h"
 
+#define MIN_LEN (32u << 10)
 #define HEADER_LEN 4
 #define ALIGN 8
 #define RECORD_MAX_LEN (SINK_LINE_MAX_LEN + 1 + HEADER_LEN + ALIGN)
 
 enum status sink_ring_init(struct sink_ring *ring, size_t len) {
-  uint64_t rounded = 4 * ALIGN * 1024;
-  _Static_assert(4 * ALIGN * 1024 > 2 * RECORD_MAX_LEN, "the smallest ring holds some lines");
+  uint64_t rounded = MIN_LEN;
+  _Static_assert(MIN_LEN > 2 * RECORD_MAX_LEN, "the smallest ring holds some lines");
   while (rounded < len) {
     rounded *= 2;
   }

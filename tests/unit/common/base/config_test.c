@@ -235,10 +235,10 @@ static void refuses_too_many_elements_before_it_makes_room(void **state) {
   assert_non_null(text);
   len = (size_t)sprintf(text, "{\"user\":\"x\",\"roots\":[0");
   for (size_t i = 1; i < num; i++) {
-    memcpy(text + len, ",0", 2);
-    len += 2;
+    text[len++] = ',';
+    text[len++] = '0';
   }
-  memcpy(text + len, "]}", 3);
+  (void)snprintf(text + len, 3, "]}");
   assert_int_equal(parse(&s, text, &err), STATUS_CONFIG);
   assert_string_equal(err.text, "s.json:1: roots has more than 1000000 elements");
   free(text);
