@@ -23,7 +23,7 @@ from support.clients import Nss
 from support.dcissuer import Issuer
 from support.keyserver import KeyServer
 from support.pki import make_key
-from support.procs import SLOW, wait_until
+from support.procs import BIN_DIR, SLOW, wait_until
 
 PROXY = "deputy-proxy"
 
@@ -214,6 +214,11 @@ class Proxy:
             return reply.status, json.loads(data) if data[:1] in b"{[" else data.decode()
         finally:
             conn.close()
+
+    def ctl(self, *args, check=True):
+        """Runs deputyctl; returns the process with its output."""
+        return self.procs.run([BIN_DIR / "deputyctl", "--socket", self.socket_path, *args],
+                              check=check)
 
     def status(self):
         return self.admin("GET", "/v1/status")[1]
