@@ -23,6 +23,8 @@ struct state_file {
   struct job job;
   struct timer limit;
   struct timer retry;
+  int64_t write_limit_ms;
+  int64_t retry_ms;
 
   struct state_edit *first_waiting;  // not begun, oldest first
   struct state_edit *last_waiting;
@@ -60,7 +62,7 @@ static void start_write(struct state_file *file, char **text) {
   file->is_stuck = false;
   file->is_unkept = false;
   timer_cancel(&file->retry);
-  timer_arm_ms(&file->limit, STATE_FILE_WRITE_LIMIT_MS);
+  timer_arm_ms(&file->limit, file->write_limit_ms);
   jobs_start(file->jobs, &file->job);
 }
 
@@ -84,9 +86,8 @@ static void adopt_unkept(struct state_file *file) {
 static void end_failed_write(struct state_file *file) {
   struct errmsg *err = &file->write_err;
   file->num_failed++;
-  log_error(0, "states_not_written", "%s why=\"%s\"",
-            file->is_stuck && file->draft != NULL ? "a change that was asked for is dropped" : "",
-            err->text);
+  log_error(0, "states_not_written", "dropped=%d why=\"%s\"",
+            (int)(file->is_stuck && file->draft != NULL), err->text);
   // If only the last sync failed, the file may hold what is refused here: what is
   // in force must be written over it.
   file->is_unkept = true;
@@ -127,9 +128,9 @@ static void on_limit(void *arg) {
   struct state_file *file = arg;
   struct errmsg err = {0};
   file->is_stuck = true;
-  log_error(0, "states_disk_stuck", "limit_ms=%d", STATE_FILE_WRITE_LIMIT_MS);
-  (void)errmsg_set(&err, STATUS_OK, "%s: the disk has not answered for %d s", file->path,
-                   STATE_FILE_WRITE_LIMIT_MS / 1000);
+  log_error(0, "states_disk_stuck", "limit_ms=%lld", (long long)file->write_limit_ms);
+  (void)errmsg_set(&err, STATUS_OK, "%s: the disk has not answered for %lld ms", file->path,
+                   (long long)file->write_limit_ms);
   if (file->edit != NULL && file->edit->is_forced) {
     adopt_unkept(file);
     answer(file, STATUS_OK, false, &err);
@@ -226,7 +227,7 @@ static void run(void *arg) {
     }
   }
   if (!file->is_writing && file->is_unkept && file->jobs != NULL) {
-    timer_arm_ms(&file->retry, STATE_FILE_RETRY_MS);
+    timer_arm_ms(&file->retry, file->retry_ms);
   }
 }
 
@@ -237,7 +238,7 @@ static void on_retry(void *arg) {
   }
   char *text = states_save(file->states);
   if (text == NULL) {
-    timer_arm_ms(&file->retry, STATE_FILE_RETRY_MS);
+    timer_arm_ms(&file->retry, file->retry_ms);
     return;
   }
   start_write(file, &text);
@@ -352,6 +353,8 @@ enum status state_file_open(struct state_file **out, struct loop *loop, struct s
   }
   file->loop = loop;
   file->states = states;
+  file->write_limit_ms = STATE_FILE_WRITE_LIMIT_MS;
+  file->retry_ms = STATE_FILE_RETRY_MS;
   file->job = (struct job){.work = work, .done = on_written, .arg = file};
   if (path[0] != '\0') {
     sweep(path);
@@ -368,6 +371,11 @@ enum status state_file_open(struct state_file **out, struct loop *loop, struct s
 out:
   state_file_close(file);
   return st;
+}
+
+void state_file_set_limits(struct state_file *file, int64_t write_limit_ms, int64_t retry_ms) {
+  file->write_limit_ms = write_limit_ms;
+  file->retry_ms = retry_ms;
 }
 
 void state_file_close(struct state_file *file) {

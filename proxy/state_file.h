@@ -15,6 +15,7 @@
 #define DEPUTY_PROXY_STATE_FILE_H_
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "certstore/state.h"
 #include "common/base/errmsg.h"
@@ -54,6 +55,10 @@ struct state_edit {
 //   STATUS_LIMIT, STATUS_MEMORY
 enum status state_file_open(struct state_file **out, struct loop *loop, struct states *states,
                             const char *path, struct errmsg *err);
+
+// state_file_set_limits replaces STATE_FILE_WRITE_LIMIT_MS and STATE_FILE_RETRY_MS,
+// for tests.
+void state_file_set_limits(struct state_file *file, int64_t write_limit_ms, int64_t retry_ms);
 
 // state_file_close waits for the write under way. Edits that wait get no answer.
 // When the loop has ended. NULL is allowed.

@@ -202,6 +202,15 @@ static void forgets_the_oldest_undone_when_full_and_refuses_when_all_stand(void 
   assert_int_equal(list[1].id, 4);
 }
 
+static uint32_t random_state;
+
+static uint32_t next_random(void) {  // xorshift: the same run each time
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 17;
+  random_state ^= random_state << 5;
+  return random_state;
+}
+
 // --- save and load -----------------------------------------------------------------------
 
 static void assert_same_words(const struct state *a, const struct state *b) {
@@ -215,8 +224,9 @@ static void random_text(char *out, size_t max) {
   static const char *const parts[] = {"a", "\"", "\\", "\n", "\t", "é", "☂", "\x7f", " ", "{}"};
   size_t len = 0;
   out[0] = '\0';
-  for (int i = rand() % 40; i > 0; i--) {
-    const char *part = parts[(size_t)rand() % (sizeof(parts) / sizeof(parts[0]))];
+  for (int i = (int)(next_random() >> 1) % 40; i > 0; i--) {
+    const char *part =
+        parts[(size_t)(int)(next_random() >> 1) % (sizeof(parts) / sizeof(parts[0]))];
     if (len + strlen(part) >= max) {
       break;
     }
@@ -226,26 +236,29 @@ static void random_text(char *out, size_t max) {
 }
 
 static void random_change(struct state_change *out) {
-  *out = (struct state_change){.level = (enum state_level)(rand() % STATE_NUM_LEVELS),
-                               .preferred = STATE_PREFERRED_LEAVE,
-                               .dc = -1,
-                               .author_uid = rand() % 3 - 1};
+  *out = (struct state_change){
+      .level = (enum state_level)((int)(next_random() >> 1) % STATE_NUM_LEVELS),
+      .preferred = STATE_PREFERRED_LEAVE,
+      .dc = -1,
+      .author_uid = (int)(next_random() >> 1) % 3 - 1};
   random_text(out->reason, sizeof(out->reason));
   random_text(out->author, sizeof(out->author));
   if (out->level == STATE_LEVEL_KEY || out->level == STATE_LEVEL_CA) {
-    out->service = (enum state_service)(rand() % STATE_NUM_SERVICES);
-    out->is_compromised = rand() % 2 == 0;
-    (void)snprintf(out->subject, sizeof(out->subject), "%s", bench_id((unsigned)rand() % 6));
+    out->service = (enum state_service)((int)(next_random() >> 1) % STATE_NUM_SERVICES);
+    out->is_compromised = (int)(next_random() >> 1) % 2 == 0;
+    (void)snprintf(out->subject, sizeof(out->subject), "%s",
+                   bench_id((unsigned)(int)(next_random() >> 1) % 6));
     return;
   }
   if (out->level == STATE_LEVEL_NAME) {
-    (void)snprintf(out->subject, sizeof(out->subject), "%c.test", 'a' + rand() % 6);
+    (void)snprintf(out->subject, sizeof(out->subject), "%c.test",
+                   'a' + (int)(next_random() >> 1) % 6);
   }
-  if (rand() % 2 == 0) {
-    out->preferred = (uint32_t)(rand() % 5);
+  if ((int)(next_random() >> 1) % 2 == 0) {
+    out->preferred = (uint32_t)((int)(next_random() >> 1) % 5);
   }
-  if (out->preferred == STATE_PREFERRED_LEAVE || rand() % 2 == 0) {
-    out->dc = rand() % 2;
+  if (out->preferred == STATE_PREFERRED_LEAVE || (int)(next_random() >> 1) % 2 == 0) {
+    out->dc = (int)(next_random() >> 1) % 2;
   }
 }
 
@@ -257,16 +270,17 @@ static void loads_what_it_saved(void **state) {
     struct bench one;
     struct bench two;
     struct errmsg err = {0};
-    srand(round);
+    random_state = round + 1;
     bench_init(&one);
     bench_init(&two);
-    for (int i = rand() % 60; i > 0; i--) {
+    for (int i = (int)(next_random() >> 1) % 60; i > 0; i--) {
       struct state_change change;
       random_change(&change);
       assert_int_equal(states_apply(one.states, &change), STATUS_OK);
-      if (rand() % 3 == 0) {
+      if ((int)(next_random() >> 1) % 3 == 0) {
         enum status st =
-            states_undo(one.states, 1 + (uint64_t)rand() % change.id, change.author, rand());
+            states_undo(one.states, 1 + (uint64_t)(int)(next_random() >> 1) % change.id,
+                        change.author, (int)(next_random() >> 1));
         assert_true(st == STATUS_OK || st == STATUS_EXISTS);
       }
     }
