@@ -144,6 +144,7 @@ static void add_extensions(X509 *x509, const struct test_cert *spec) {
 
 X509 *test_cert_new(const struct test_cert *spec, EVP_PKEY *key, X509 *issuer,
                     EVP_PKEY *issuer_key) {
+  static long last_serial = 1000;  // NSS keeps issuer and serial apart
   X509 *x509 = X509_new();
   int64_t now_s = (int64_t)time(NULL);
   int64_t not_before_s = spec->not_before_s != 0 ? spec->not_before_s : now_s - 3600;
@@ -153,7 +154,8 @@ X509 *test_cert_new(const struct test_cert *spec, EVP_PKEY *key, X509 *issuer,
   issuer_key = issuer == NULL ? key : issuer_key;
   is_ed25519 = EVP_PKEY_id(issuer_key) == EVP_PKEY_ED25519;
   CHECK(x509 != NULL && X509_set_version(x509, X509_VERSION_3));
-  CHECK(ASN1_INTEGER_set(X509_get_serialNumber(x509), spec->serial != 0 ? spec->serial : 1));
+  CHECK(ASN1_INTEGER_set(X509_get_serialNumber(x509),
+                         spec->serial != 0 ? spec->serial : ++last_serial));
   CHECK(X509_NAME_add_entry_by_txt(X509_get_subject_name(x509), "CN", MBSTRING_UTF8,
                                    (const uint8_t *)spec->cn, -1, -1, 0));
   CHECK(X509_set_issuer_name(x509, X509_get_subject_name(issuer == NULL ? x509 : issuer)));

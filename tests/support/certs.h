@@ -23,7 +23,7 @@ struct test_cert {
   bool is_must_staple;
   int64_t not_before_s;  // 0: an hour ago
   int64_t not_after_s;   // 0: 90 days from now
-  long serial;           // 0: 1
+  long serial;           // 0: a new one
 };
 
 EVP_PKEY *test_key_new(enum key_kind kind);
