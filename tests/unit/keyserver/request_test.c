@@ -253,6 +253,25 @@ static void signs_a_bare_digest_only_where_it_is_written_down(void **state) {
   assert_int_equal(ask("issuer.test", FIX_P256, FRAME_OP_ECDSA_SHA256, NULL), REFUSAL_NOT_GRANTED);
 }
 
+static void remembers_rights_by_key(void **state) {
+  struct asker asker;
+  struct request req;
+  (void)state;
+
+  // As if every place in the memory were taken by the one key that it may use.
+  fixture_asker(&asker, &fix, "foreign.test");
+  for (size_t i = 0; i < ASKER_MEMORY_LEN; i++) {
+    asker.memory[i].key = key_of(FIX_P256);
+    rights_of_key(&asker.memory[i].rights, &asker.rights, key_of(FIX_P256));
+  }
+  for (int round = 0; round < 3; round++) {
+    prepare(&req, FIX_SHORT, FRAME_OP_ECDSA_SHA256, NULL);
+    assert_int_equal(request_judge(&req, &asker, clock_wall_s(), 0), REFUSAL_NOT_GRANTED);
+    prepare(&req, FIX_P256, FRAME_OP_ECDSA_SHA256, NULL);
+    assert_int_equal(request_judge(&req, &asker, clock_wall_s(), 0), REFUSAL_NONE);
+  }
+}
+
 // --- the table of purposes ----------------------------------------------------------------
 
 static void refuses_purposes_that_are_not_granted(void **state) {
@@ -562,6 +581,7 @@ int main(void) {
       cmocka_unit_test(signs_credentials_for_an_issuer),
       cmocka_unit_test(signs_requests_for_a_certmanager),
       cmocka_unit_test(signs_a_bare_digest_only_where_it_is_written_down),
+      cmocka_unit_test(remembers_rights_by_key),
       cmocka_unit_test(refuses_purposes_that_are_not_granted),
       cmocka_unit_test(refuses_a_client_without_grants_whatever_it_asks),
       cmocka_unit_test(refuses_opcodes_it_does_not_serve),

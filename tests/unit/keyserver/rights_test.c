@@ -44,6 +44,15 @@ static int teardown(void **state) {
 
 static bool has_name(const void *arg, const char *name) { return strcasecmp(arg, name) == 0; }
 
+static void pinned(struct client_rights *out, uint8_t last_byte) {
+  uint8_t spki[32];
+  for (uint8_t i = 0; i < 32; i++) {
+    spki[i] = (uint8_t)(i + 1);
+  }
+  spki[31] = last_byte;
+  rights_of_client(out, fix.rights, spki, has_name, "three.test");
+}
+
 static void client(struct client_rights *out, const char *name, uint8_t first_byte) {
   uint8_t spki[32];
   for (uint8_t i = 0; i < 32; i++) {
@@ -77,7 +86,9 @@ static void collects_all_grants_of_a_client(void **state) {
   assert_int_equal(rights.num_grants, 3);
   client(&rights, "three.test", 9);
   assert_int_equal(rights.num_grants, 0);
-  client(&rights, "three.test", 2);  // one byte off
+  pinned(&rights, 32);
+  assert_int_equal(rights.num_grants, 1);
+  pinned(&rights, 33);
   assert_int_equal(rights.num_grants, 0);
 }
 
