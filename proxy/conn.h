@@ -115,7 +115,7 @@ struct conn {
   bool is_due;      // its deadline has passed
   bool has_outcome;
   bool is_later;          // in worker.later
-  bool is_fin_sent;       // DRAIN: shutdown(SHUT_WR) towards the client
+  bool is_fin_sent;       // shutdown(SHUT_WR) towards the client
   bool is_up_dead;        // the origin takes no more bytes
   bool has_close_notify;  // the client said that it has ended
   bool is_truncated;      // it ended, and had not said so

@@ -198,6 +198,15 @@ static void end_down(struct conn *conn) {
   }
 }
 
+// Some clients wait for the FIN that follows a close_notify. If their direction
+// has ended too, close says it.
+static void send_fin(struct conn *conn) {
+  if (!conn->is_fin_sent && !conn->origin.is_shut) {
+    conn->is_fin_sent = true;
+    (void)shutdown(conn->client.fd, SHUT_WR);
+  }
+}
+
 // Fills `out` as far as the origin has bytes.
 static enum status fill_out(struct conn *conn, bool *out_has_moved) {
   enum status st = STATUS_OK;
@@ -244,6 +253,7 @@ static enum flow run_down(struct conn *conn, enum relay *why) {
     return FLOW_BROKEN;
   }
   if (conn->client.is_shut && sent == STATUS_OK) {
+    send_fin(conn);
     return FLOW_ENDED;
   }
   return has_moved && sent == STATUS_OK ? FLOW_MOVED : FLOW_WAITS;

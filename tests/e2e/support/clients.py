@@ -46,11 +46,23 @@ class Nss:
                 procs.run(["certutil", "-A", "-d", f"sql:{self.folder}", "-n", f"ca{i}", "-t", "C,,",
                            "-i", path], check=True)
 
-    def run(self, host="demo.test", dc=True, quit=True, args=("-V", "tls1.3:tls1.3"), input="",
-            timeout=20):
-        """One handshake (quit) or a connection that sends `input`."""
+    def command(self, host, dc, args):
         command = ["tstclnt", "-h", "127.0.0.1", "-a", host, "-p", self.port, "-d",
                    f"sql:{self.folder}", "-v", "-C", *args]
-        command += ["-B"] if dc else []
-        command += ["-Q"] if quit else []
-        return NssResult(self.procs.run(command, timeout, input=input))
+        return command + (["-B"] if dc else [])
+
+    def run(self, host="demo.test", dc=True, args=("-V", "tls1.3:tls1.3"), timeout=20):
+        """One handshake."""
+        # An empty pipe, not /dev/null: with that tstclnt -Q waits for one more event of
+        # the socket, and BoringSSL sends tickets only with the first data.
+        return NssResult(self.procs.run([*self.command(host, dc, args), "-Q"], timeout, input=""))
+
+    def start(self, host="demo.test", dc=True, args=("-V", "tls1.3:tls1.3"), input=""):
+        """A connection that sends `input` and stays; the caller kills it. With -L N it
+        connects N times, each as soon as the one before has ended; only the first
+        sends anything, as the input is a file that is read once."""
+        path = self.procs.folder / "nss-input"
+        path.write_text(input)
+        process = self.procs.foreign("tstclnt", ["/bin/sh", "-c", 'exec "$@" < "$0"', path,
+                                                 *self.command(host, dc, args)])
+        return process

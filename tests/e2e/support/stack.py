@@ -186,12 +186,12 @@ class Proxy:
                 samples[name] = float(value)
         return samples
 
-    def metric(self, name, **labels):
-        """The sum of the samples deputy_proxy_NAME that have these labels."""
+    def metric(self, family, /, **labels):
+        """The sum of the samples deputy_proxy_FAMILY that have these labels."""
         total = 0.0
         for sample, value in self.metrics().items():
-            family, _, rest = sample.partition("{")
-            if family == f"deputy_proxy_{name}" and all(
+            found, _, rest = sample.partition("{")
+            if found == f"deputy_proxy_{family}" and all(
                     f'{k}="{v}"' in rest for k, v in labels.items()):
                 total += value
         return total
@@ -199,16 +199,18 @@ class Proxy:
     def failures(self, reason):
         return self.metric("handshakes_failed_total", reason=reason)
 
-    def wait_metric(self, value, name, **labels):
+    def wait_metric(self, value, family, /, **labels):
         """Waits until the metric has reached `value`, which it must not pass."""
-        wait_until(lambda: self.metric(name, **labels) >= value, f"{name} {labels} >= {value}")
-        assert self.metric(name, **labels) == value
+        wait_until(lambda: self.metric(family, **labels) >= value,
+                   f"{family} {labels} >= {value}")
+        assert self.metric(family, **labels) == value
 
     def admin(self, method, path, body=None):
         """(status, parsed body) of the admin API."""
         conn = UnixHTTPConnection(self.socket_path)
         try:
-            conn.request(method, path, body=None if body is None else json.dumps(body))
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            conn.request(method, path, None if body is None else json.dumps(body), headers)
             reply = conn.getresponse()
             data = reply.read()
             return reply.status, json.loads(data) if data[:1] in b"{[" else data.decode()
