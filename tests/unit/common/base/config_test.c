@@ -118,6 +118,7 @@ static void reads_durations_and_sizes(void **state) {
 static void every_mistake_names_line_place_and_remedy(void **state) {
   static const char *const rows[][2] = {
       {"{\n\"usr\": 1}", "s.json:2: unknown option \"usr\" in the file; did you mean \"user\"?"},
+      {"{\"uesr\": 1}", "s.json:1: unknown option \"uesr\" in the file; did you mean \"user\"?"},
       {"{\"user\":\"x\",\n\"names\":[{\n\"name\":\"a\",\n\"chians\":[]}]}",
        "s.json:4: unknown option \"chians\" in names[0]; did you mean \"chains\"?"},
       {"{\"user\":\"x\", \"tls\":\n{\"zebra\":1}}",

@@ -296,6 +296,31 @@ static void unix_socket_has_its_mode_and_replaces_a_dead_one(void **state) {
   (void)close(listener);
 }
 
+// Its server lives, but is slow: nobody may take its place.
+static void unix_socket_with_a_full_queue_is_not_dead(void **state) {
+  const char *path = scratch_path("sock");
+  struct address address = unix_address(path);
+  struct stat info;
+  int clients[8];
+  size_t num = 0;
+  int fd = -1;
+  int busy = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  (void)state;
+  assert_int_equal(bind(busy, (struct sockaddr *)&address.storage, address.len), 0);
+  assert_int_equal(listen(busy, 0), 0);
+  while (num < 8 && address_connect(&clients[num], &address) == STATUS_OK) {
+    num += 1;
+  }
+  assert_in_range(num, 1, 7);
+  assert_int_equal(errno, EAGAIN);
+  assert_int_equal(address_listen(&fd, &address, false, 0600, NULL), STATUS_SYSTEM);
+  assert_int_equal(stat(path, &info), 0);
+  while (num > 0) {
+    (void)close(clients[--num]);
+  }
+  (void)close(busy);
+}
+
 static void unix_socket_never_replaces_a_file(void **state) {
   const char *path = scratch_path("file");
   struct address address = unix_address(path);
@@ -327,6 +352,8 @@ int main(void) {
       cmocka_unit_test(refused_connection_has_its_reason),
       cmocka_unit_test_setup_teardown(unix_socket_has_its_mode_and_replaces_a_dead_one,
                                       scratch_make, scratch_remove),
+      cmocka_unit_test_setup_teardown(unix_socket_with_a_full_queue_is_not_dead, scratch_make,
+                                      scratch_remove),
       cmocka_unit_test_setup_teardown(unix_socket_never_replaces_a_file, scratch_make,
                                       scratch_remove),
   };
