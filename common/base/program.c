@@ -30,7 +30,7 @@ static void print_help(const struct program *program) {
       "  -h, --help           print this\n"
       "  -V, --version        print the version\n"
       "\n"
-      "The manual page %s(8) has the rest.\n",
+      "docs/%s.md has the rest.\n",
       program->name, program->summary, program->name, program->default_config, program->name);
 }
 
