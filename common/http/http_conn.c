@@ -104,6 +104,14 @@ static enum status conn_send(struct http_conn *conn, const uint8_t *data, size_t
   }
 }
 
+// So that the peer can tell an end from a cut (RFC 8446, section 6.1).
+static void send_close_notify(struct http_conn *conn) {
+  if (conn->ssl != NULL) {
+    (void)SSL_shutdown(conn->ssl);
+    ERR_clear_error();
+  }
+}
+
 // What evhttp has written goes to the socket, as far as that takes it. Called
 // by libevent from within step_busy only: evhttp enables writing after it has
 // added a whole reply. Must not end the connection: evhttp is on the stack.
@@ -136,10 +144,9 @@ static enum bufferevent_filter_result on_output(struct evbuffer *src, struct evb
         return BEV_ERROR;
     }
   }
-  if (conn->is_last && conn->ssl != NULL) {
+  if (conn->is_last) {
     // evhttp shuts the socket down as soon as it learns that all is sent.
-    (void)SSL_shutdown(conn->ssl);
-    ERR_clear_error();
+    send_close_notify(conn);
   }
   return has_written ? BEV_OK : BEV_NEED_MORE;
 }
@@ -212,6 +219,13 @@ void http_conn_kill(struct http_conn *conn) {
     // evhttp takes it for the peer's end, and closes (on_evhttp_close).
     bufferevent_trigger_event(conn->bev, BEV_EVENT_EOF | BEV_EVENT_READING, 0);
     CHECK(conn->state == HTTP_CONN_CLOSED);
+  }
+}
+
+void http_conn_close_idle(struct http_conn *conn) {
+  if (http_conn_is_idle(conn)) {
+    send_close_notify(conn);
+    http_conn_kill(conn);
   }
 }
 
@@ -288,10 +302,7 @@ static enum step step_refuse(struct http_conn *conn) {
     }
     conn->own_sent += sent;
   }
-  if (conn->ssl != NULL) {
-    (void)SSL_shutdown(conn->ssl);
-    ERR_clear_error();
-  }
+  send_close_notify(conn);
   (void)shutdown(conn->fd, SHUT_WR);
   conn->state = HTTP_CONN_LINGER;  // under the same limit
   return STEP_GO;
@@ -555,9 +566,11 @@ static enum step use_body(struct http_conn *conn) {
 }
 
 // The peer has ended its side, or the connection broke.
-static enum step end_of_input(struct http_conn *conn) {
+static enum step end_of_input(struct http_conn *conn, enum status st) {
   if (!http_conn_is_idle(conn)) {
     conn->server->stats.num_cut++;
+  } else if (st == STATUS_CLOSED) {
+    send_close_notify(conn);
   }
   http_conn_kill(conn);
   return STEP_WAIT;
@@ -582,7 +595,7 @@ static enum step step_read(struct http_conn *conn) {
       return STEP_WAIT;
     }
     if (st != STATUS_OK) {
-      return end_of_input(conn);
+      return end_of_input(conn, st);
     }
     conn->in_len += len;
   }
@@ -696,6 +709,7 @@ static void on_limit(void *arg) {
         http_conn_run(conn);
         return;
       }
+      send_close_notify(conn);
       break;
     case HTTP_CONN_BUSY:
       conn->server->stats.num_timeouts++;  // the peer does not read the reply

@@ -127,6 +127,9 @@ void http_conn_detach(struct http_conn *conn);
 // http_conn_is_idle: no request has begun.
 bool http_conn_is_idle(const struct http_conn *conn);
 
+// http_conn_close_idle ends it in good order if it is idle.
+void http_conn_close_idle(struct http_conn *conn);
+
 // http_conn_kill ends it now.
 void http_conn_kill(struct http_conn *conn);
 

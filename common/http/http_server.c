@@ -213,9 +213,7 @@ void http_server_drain(struct http_server *server, void (*fn)(void *arg), void *
   }
   for (conn = LIST_FIRST(&server->conns); conn != NULL; conn = next) {
     next = LIST_NEXT(conn, link);
-    if (http_conn_is_idle(conn)) {
-      http_conn_kill(conn);
-    }
+    http_conn_close_idle(conn);
   }
   if (LIST_EMPTY(&server->conns)) {
     timer_arm_ms(&server->drained, 0);

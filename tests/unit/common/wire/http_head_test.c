@@ -188,7 +188,9 @@ static enum status decode(char *out, const char *text, size_t step) {
     size_t len = strlen(text) - at < step ? strlen(text) - at : step;
     st = http_chunked_decode(&chunked, bytes_of(text + at, len), &used, &data);
     assert_true(used > 0 && used <= len);
-    (void)strncat(out, (const char *)data.data, data.len);
+    if (data.len > 0) {
+      (void)strncat(out, (const char *)data.data, data.len);
+    }
     at += used;
   }
   if (st == STATUS_OK) {
