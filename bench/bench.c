@@ -49,6 +49,16 @@ out:
   return st == STATUS_OK ? STATUS_OK : STATUS_CONFIG;
 }
 
+enum status bench_request(char out[BENCH_REQUEST_LEN], const char *path, const char *host,
+                          struct errmsg *err) {
+  const int len = snprintf(out, BENCH_REQUEST_LEN, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", path,
+                           host[0] == '\0' ? "localhost" : host);
+  if (path[0] != '/' || len < 0 || len >= BENCH_REQUEST_LEN) {
+    return errmsg_set(err, STATUS_CONFIG, "--path must begin with / and be shorter");
+  }
+  return STATUS_OK;
+}
+
 json_t *bench_about(int argc, char **argv) {
   json_t *about = json_object();
   json_t *line = json_array();

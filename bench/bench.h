@@ -24,6 +24,7 @@ struct subcommand {
 };
 
 int handshakes_main(int argc, char **argv);
+int nss_main(int argc, char **argv);  // only where NSS is: DEPUTY_BENCH_HAS_NSS
 
 // bench_usage prints a subcommand's --help; bench_fail the sentence of a failure, and
 // returns the exit code.
@@ -32,6 +33,11 @@ int bench_fail(const char *name, enum status st, const struct errmsg *err);
 
 // bench_resolve reads "host:port", with a look into the resolver if it must be.
 enum status bench_resolve(struct address *out, const char *text, struct errmsg *err);
+
+// bench_request writes an HTTP/1.1 GET. STATUS_CONFIG: not a path, or too long.
+#define BENCH_REQUEST_LEN 4096
+enum status bench_request(char out[BENCH_REQUEST_LEN], const char *path, const char *host,
+                          struct errmsg *err);
 
 // bench_about starts a summary: program, version, subcommand, BoringSSL, command
 // line. New reference.

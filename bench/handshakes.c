@@ -12,7 +12,6 @@
 #include "common/base/program.h"
 
 #define DEFAULT_COUNT 1000
-#define REQUEST_MAX_LEN 4096
 #define CONCURRENCY_MAX 100000
 
 struct handshakes_options {
@@ -124,7 +123,7 @@ struct plan {
   struct tls13_options tls;
   char *names_text;
   const char **names;
-  char request[REQUEST_MAX_LEN];
+  char request[BENCH_REQUEST_LEN];
 };
 
 static enum status split_names(struct plan *plan, const char *text) {
@@ -172,9 +171,6 @@ static enum status check_together(const struct handshakes_options *o, struct err
   if (o->num_held > 0 && (o->rate_per_s > 0 || o->count > 0)) {
     return errmsg_set(err, STATUS_CONFIG, "--hold says how many: no --count, no --rate with it");
   }
-  if (strlen(o->path) + strlen(o->server_name) > REQUEST_MAX_LEN / 2 || o->path[0] != '/') {
-    return errmsg_set(err, STATUS_CONFIG, "--path must begin with / and be shorter");
-  }
   return STATUS_OK;
 }
 
@@ -219,8 +215,7 @@ static enum status fill_plan(struct plan *plan, const struct handshakes_options 
   }
   TRY(split_names(plan, o->server_name));
   TRY(read_ciphers(plan, o->ciphers, err));
-  (void)snprintf(plan->request, sizeof(plan->request), "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n",
-                 o->path, plan->names[0][0] == '\0' ? "localhost" : plan->names[0]);
+  TRY(bench_request(plan->request, o->path, plan->names[0], err));
 
 out:
   return st;

@@ -22,6 +22,7 @@
 #define MAX_EVENTS 256
 #define LINGER_MS 1000
 #define LATE_NS 1000000
+#define REFUSED_PAUSE_MS 10
 #define NS_PER_MS 1000000LL
 #define PROGRESS_NS 1000000000LL
 #define REASON_LEN 48
@@ -84,6 +85,7 @@ struct load {
   struct pacer pacer;
   int64_t deadline_ns;  // no arrival after this; 0: none
   int64_t hold_end_ns;
+  int64_t pause_end_ns;  // closed loop: nobody listens, no use in hammering
   int64_t now_ns;
   int64_t progress_ns;
   uint64_t progress_num;
@@ -188,6 +190,9 @@ static const char *reason_of_errno(int number, char out[REASON_LEN]) {
 }
 
 static void fail_errno(struct conn *conn, int number) {
+  if (conn->state == CONN_CONNECT) {
+    conn->load->pause_end_ns = conn->load->now_ns + REFUSED_PAUSE_MS * NS_PER_MS;
+  }
   fail_conn(conn, reason_of_errno(number, conn->reason));
 }
 
@@ -591,8 +596,12 @@ static int64_t num_busy(const struct load *load) { return load->num_open - load-
 // At most so many in one round: when each fails at once, events (a signal) must
 // still be seen.
 static void fill_closed(struct load *load) {
-  for (int i = 0; i < MAX_EVENTS && num_busy(load) < load->options->concurrency &&
-                  has_count_left(load) && !TAILQ_EMPTY(&load->free);
+  if (load->now_ns < load->pause_end_ns) {
+    return;
+  }
+  for (int i = 0;
+       i < MAX_EVENTS && num_busy(load) < load->options->concurrency && has_count_left(load) &&
+       !TAILQ_EMPTY(&load->free) && load->now_ns >= load->pause_end_ns;
        i++) {
     start_measuring(load);
     if (load->deadline_ns != 0 && recorder_now_ns() >= load->deadline_ns) {
@@ -773,6 +782,9 @@ static int64_t next_due_ns(const struct load *load) {
     if (load->options->rate_per_s > 0 && has_place && has_arrivals_left(load)) {
       sooner(&due_ns, pacer_due_ns(&load->pacer));
     }
+    if (load->pause_end_ns > load->now_ns) {
+      sooner(&due_ns, load->pause_end_ns);
+    }
     if (load->deadline_ns != 0) {
       sooner(&due_ns, load->now_ns < load->deadline_ns
                           ? load->deadline_ns
@@ -850,7 +862,8 @@ static void take_events(struct load *load, const struct epoll_event *events, int
 // A closed loop that stopped only to look at events.
 static bool has_more_to_begin(const struct load *load) {
   return load->phase == PHASE_RUN && load->options->rate_per_s <= 0 && has_arrivals_left(load) &&
-         num_busy(load) < load->options->concurrency && !TAILQ_EMPTY(&load->free);
+         num_busy(load) < load->options->concurrency && !TAILQ_EMPTY(&load->free) &&
+         load->now_ns >= load->pause_end_ns;
 }
 
 static enum status serve(struct load *load, struct errmsg *err) {

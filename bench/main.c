@@ -10,6 +10,9 @@
 static const struct subcommand subcommands[] = {
     {"handshakes", "TLS 1.3 handshakes by a light client that knows delegated credentials",
      handshakes_main},
+#if DEPUTY_BENCH_HAS_NSS
+    {"nss", "TLS 1.3 handshakes by NSS, which checks all that Firefox would", nss_main},
+#endif
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 

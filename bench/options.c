@@ -65,7 +65,7 @@ static bool read_value(void *field, double *out_number, const struct option_row 
       is_read = config_parse_duration(&whole, text) == STATUS_OK;
       break;
     case OPTION_SIZE:
-      is_read = config_parse_size(&whole, text) == STATUS_OK;
+      is_read = read_count(&whole, text) || config_parse_size(&whole, text) == STATUS_OK;
       break;
     case OPTION_END:
       break;
