@@ -404,6 +404,7 @@ static enum status last_resort(struct choice *out, const struct look *look,
   for (unsigned i = (unsigned)name->num_levels; i-- > 0;) {
     for (size_t j = 0; j < name->levels[i].num_chains; j++) {
       struct chain *chain = name->levels[i].chains[j];
+      CHECK(chain != NULL);
       if (look->now_s > chain->info.not_after_s || !fits(look, chain)) {
         continue;
       }

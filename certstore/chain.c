@@ -14,8 +14,6 @@
 #include "common/base/log.h"
 #include "common/tls/tls_error.h"
 
-_Static_assert(STAPLE_MAX_LEN <= TLS_STAPLE_MAX_LEN, "what is read can be shown");
-
 static struct bytes der_of(const CRYPTO_BUFFER *cert) {
   return bytes_of(CRYPTO_BUFFER_data(cert), CRYPTO_BUFFER_len(cert));
 }
@@ -57,7 +55,8 @@ static void read_staple(struct chain *chain, uint8_t **out, size_t *out_len) {
 
   if (asprintf(&path, "%s%s", chain->path, CHAIN_STAPLE_SUFFIX) < 0) {
     path = NULL;
-    TRY(errmsg_set(&err, STATUS_MEMORY, "no memory"));
+    st = errmsg_set(&err, STATUS_MEMORY, "no memory");
+    goto out;
   }
   if (access(path, F_OK) != 0 && errno == ENOENT) {
     goto out;

@@ -108,8 +108,8 @@ enum status certstore_drill(struct drill_report *out, const struct certstore *st
       return STATUS_NOT_FOUND;
     }
   }
-  out->without_backup = calloc(store->num_names + 1, sizeof(*out->without_backup));
-  out->moved = calloc(store->num_names + 1, sizeof(*out->moved));
+  out->without_backup = calloc(store->num_names + 1, sizeof(struct cert_name *));
+  out->moved = calloc(store->num_names + 1, sizeof(struct cert_name *));
   if (out->without_backup == NULL || out->moved == NULL) {
     drill_report_cleanup(out);
     return STATUS_MEMORY;

@@ -12,8 +12,9 @@
 #include "common/base/bytes.h"
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
+#include "common/tls/credential.h"
 
-#define STAPLE_MAX_LEN (32u << 10)  // bytes of one response
+#define STAPLE_MAX_LEN TLS_STAPLE_MAX_LEN  // bytes of one response
 
 struct staple_facts {
   int64_t this_update_s;

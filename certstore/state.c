@@ -10,6 +10,7 @@
 #include "common/base/clock.h"
 
 #define KEY_MAX_LEN (STATE_SUBJECT_MAX_LEN + 1)  // level, subject, terminator
+#define KEPT_WHEN_FULL ((size_t)STATE_MAX_CHANGES - STATE_MAX_CHANGES / 4)
 
 // What a subject says, before it is stored where workers read it.
 struct words {
@@ -248,7 +249,7 @@ bool state_change_is_sound(const struct state_change *c) {
 // forget_undone makes room in a full list: of the changes that are undone, the
 // oldest go, until a quarter is free. (The audit log has them still.)
 static void forget_undone(struct states *states) {
-  size_t excess = states->num_changes - STATE_MAX_CHANGES / 4 * 3;
+  size_t excess = states->num_changes - KEPT_WHEN_FULL;
   size_t kept = 0;
   for (size_t i = 0; i < states->num_changes; i++) {
     if (excess > 0 && states->changes[i].is_undone) {
@@ -359,7 +360,7 @@ enum status states_draft(struct states **out, struct states *states) {
   draft->base = states;
   draft->next_id = states->next_id;
   TRY(make_room(draft, states->num_changes + 1));
-  if (states->num_changes > 0) {
+  if (states->changes != NULL && draft->changes != NULL) {
     memcpy(draft->changes, states->changes, states->num_changes * sizeof(*states->changes));
   }
   draft->num_changes = states->num_changes;
@@ -405,6 +406,7 @@ enum status states_put_all(struct states *states, const struct state_change *cha
     return st;
   }
   if (num > 0) {
+    CHECK(states->changes != NULL);
     memcpy(states->changes, changes, num * sizeof(*changes));
   }
   states->num_changes = num;

@@ -110,7 +110,7 @@ static bool get_text(char *out, size_t max, const json_t *object, const char *ke
 
 static bool get_int(int64_t *out, const json_t *object, const char *key, int64_t min) {
   const json_t *value = json_object_get(object, key);
-  if (!json_is_integer(value) || json_integer_value(value) < min) {
+  if (value == NULL || !json_is_integer(value) || json_integer_value(value) < min) {
     return false;
   }
   *out = json_integer_value(value);
@@ -210,7 +210,7 @@ static enum status read_changes(struct state_change **out, size_t *out_num, cons
   struct state_change *changes = calloc(num + 1, sizeof(*changes));
 
   if (changes == NULL) {
-    TRY(errmsg_set(r->err, STATUS_MEMORY, "%s: no memory", r->path));
+    return errmsg_set(r->err, STATUS_MEMORY, "%s: no memory", r->path);
   }
   for (size_t i = 0; i < num; i++) {
     r->index = i;

@@ -212,8 +212,9 @@ enum status ctl_parse(struct ctl_args *out, const struct ctl_command **out_comma
   }
   *out_command = find_command(commands, argv[optind]);
   if (*out_command == NULL) {
-    TRY(errmsg_set(err, STATUS_CONFIG, "unknown command \"%s\"; see deputyctl --help",
-                   argv[optind]));
+    st = errmsg_set(err, STATUS_CONFIG, "unknown command \"%s\"; see deputyctl --help",
+                    argv[optind]);
+    goto out;
   }
   if (out->is_help) {
     goto out;

@@ -8,6 +8,8 @@
 
 #include "ctl/grid.h"
 
+#define HOUR_S ((int64_t)3600)
+#define DAY_S (24 * HOUR_S)
 #define NAMES_SHOWN 20u  // of a drill's list
 
 // --- parts -----------------------------------------------------------------------
@@ -65,11 +67,11 @@ char *show_left(char out[SHOW_LEFT_LEN], const char *end, const char *now) {
   int64_t left = is_over ? now_s - end_s : end_s - now_s;
   long long value = (long long)left;
   char unit = 's';
-  if (left >= 2 * 86400) {
-    value = left / 86400;
+  if (left >= 2 * DAY_S) {
+    value = left / DAY_S;
     unit = 'd';
-  } else if (left >= 2 * 3600) {
-    value = left / 3600;
+  } else if (left >= 2 * HOUR_S) {
+    value = left / HOUR_S;
     unit = 'h';
   } else if (left >= 120) {
     value = left / 60;

@@ -134,14 +134,14 @@ static bool count_names(size_t *counts, const struct certstore *store, struct ch
   const struct cert_name *const *names = certstore_names(store, &num);
   bool is_ok = true;
   for (size_t i = page->start; i < page->end && is_ok; i++) {
-    is_ok = table_put(&places, bytes_of(&chains[i], sizeof(chains[i])), &counts[i - page->start]) ==
-            STATUS_OK;
+    is_ok = table_put(&places, bytes_of(&chains[i], sizeof(struct chain *)),
+                      &counts[i - page->start]) == STATUS_OK;
   }
   for (size_t i = 0; i < num && is_ok; i++) {
     for (size_t j = 0; j < names[i]->num_levels; j++) {
       for (size_t k = 0; k < names[i]->levels[j].num_chains; k++) {
         struct chain *const *chain = &names[i]->levels[j].chains[k];
-        size_t *count = table_find(&places, bytes_of(chain, sizeof(*chain)));
+        size_t *count = table_find(&places, bytes_of(chain, sizeof(struct chain *)));
         *(count != NULL ? count : &counts[page->end - page->start]) += 1;
       }
     }

@@ -64,7 +64,7 @@ static enum status read_all(void *out, const struct body_field *fields, json_t *
   json_object_foreach (object, name, value) {
     const struct body_field *field = find_field(fields, name);
     if (field == NULL) {
-      TRY(errmsg_set(err, STATUS_FORMAT, "unknown field \"%.100s\"", name));
+      return errmsg_set(err, STATUS_FORMAT, "unknown field \"%.100s\"", name);
     }
     TRY(read_field(out, field, value, err));
   }

@@ -677,8 +677,9 @@ void admin_changes_init(struct admin_changes *changes, const struct admin_host *
 }
 
 void admin_changes_cleanup(struct admin_changes *changes) {
-  while (!LIST_EMPTY(&changes->open)) {
-    struct admin_change *change = LIST_FIRST(&changes->open);
+  struct admin_change *next = NULL;
+  for (struct admin_change *change = LIST_FIRST(&changes->open); change != NULL; change = next) {
+    next = LIST_NEXT(change, link);
     http_reply_error(change->request, 503, "ending", "the proxy is ending");
     change_free(change);
   }

@@ -167,7 +167,8 @@ static void begin(struct state_file *file, struct state_edit *edit) {
   }
   text = states_save(file->draft);
   if (text == NULL) {
-    TRY(errmsg_set(&err, STATUS_MEMORY, "the change cannot be written as JSON"));
+    st = errmsg_set(&err, STATUS_MEMORY, "the change cannot be written as JSON");
+    goto out;
   }
   if (strlen(text) > STATE_FILE_MAX_LEN) {
     TRY(errmsg_set(&err, STATUS_LIMIT, "%s would grow over %u bytes", file->path,

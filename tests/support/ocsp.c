@@ -24,9 +24,7 @@ static void add(CBB *cbb, unsigned tag, const void *data, size_t len) {
   CHECK(CBB_add_asn1(cbb, &child, tag) && CBB_add_bytes(&child, data, len) && CBB_flush(cbb));
 }
 
-static void open_as(CBB *cbb, CBB *child, unsigned tag) {
-  CHECK(CBB_add_asn1(cbb, child, tag));
-}
+static void open_as(CBB *cbb, CBB *child, unsigned tag) { CHECK(CBB_add_asn1(cbb, child, tag)); }
 
 static void add_time(CBB *cbb, int64_t at_s) {
   time_t at = (time_t)at_s;

@@ -118,20 +118,9 @@ static void bounds_the_length_of_a_host(void **state) {
 
 static void refuses_names_that_are_no_hosts(void **state) {
   (void)state;
-  static const char *const bad[] = {"",
-                                    ".",
-                                    "a..b",
-                                    "*",
-                                    "*.",
-                                    "*a.b",
-                                    "a.*.b",
-                                    "a b",
-                                    "b\xc3\xbc"
-                                    "cher.test",
-                                    "a/b",
-                                    "**.b",
-                                    "*.*.b",
-                                    "a.test:443"};
+  static const char *const bad[] = {
+      "",    ".",    "a..b",  "*",         "*.", "*a.b", "a.*.b", "a b", "b\303\274cher.test",
+      "a/b", "**.b", "*.*.b", "a.test:443"};
   struct cert_name *name = NULL;
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     if (certstore_add_name(&name, bench.store, bad[i], NULL, &err) != STATUS_FORMAT) {

@@ -175,6 +175,7 @@ static void forbids_dcs_by_name_or_fleet(void **state) {
   assert_true(choice.may_use_dc);
   uint64_t off = bench_dc(&pair.bench, STATE_LEVEL_NAME, "a.test", false);
   st = certstore_choose(&choice, pair.bench.store, pair.name, FAKE_NOW_S, NULL, NULL);
+  assert_int_equal(st, STATUS_OK);
   assert_false(choice.may_use_dc);
   assert_int_equal(states_undo(pair.bench.states, off, "me", FAKE_NOW_S), STATUS_OK);
   bench_dc(&pair.bench, STATE_LEVEL_FLEET, "", false);
