@@ -113,7 +113,7 @@ static void answers_questions_about_itself(void **state) {
   assert_int_equal(run_child(answer_help, "help"), 0);
   assert_output("help", (const char *[]){"deputy-test: tests\n", "--config FILE", "--check-config",
                                          "--log-level", "--config-reference", "--version",
-                                         "/etc/deputy/test.json", "deputy-test(8)", NULL});
+                                         "/etc/deputy/test.json", "docs/deputy-test.md", NULL});
   assert_int_equal(run_child(answer_version, "version"), 0);
   assert_output("version", (const char *[]){"deputy-test ", NULL});
   assert_int_equal(run_child(answer_reference, "reference"), 0);
