@@ -171,8 +171,8 @@ class Firefox:
         database = f"sql:{self.folder}"
         self.procs.run(["certutil", "-N", "-d", database, "--empty-password"], check=True)
         for i, path in enumerate(ca_paths):
-            self.procs.run(["certutil", "-A", "-d", database, "-n", f"ca{i}", "-t", "C,,", "-i", path],
-                           check=True)
+            self.procs.run(["certutil", "-A", "-d", database, "-n", f"ca{i}", "-t", "C,,",
+                            "-i", path], check=True)
 
     def open(self, host, path="/"):
         """Loads a page; an error page raises MarionetteError."""
