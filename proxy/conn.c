@@ -156,7 +156,14 @@ static enum failure find_failure(struct conn *conn, uint32_t error) {
     return conn->hs->failure;
   }
   if (error != 0) {
-    return failure_of_error(error, &conn->alert);
+    enum failure failure = failure_of_error(error, &conn->alert);
+    // OpenSSL's clients refuse a TLS 1.3 certificate in clear, before they have
+    // switched to their keys; the library takes that for a forged record.
+    if (failure == FAILURE_PROTOCOL && conn->hs->plain_alert != 0) {
+      conn->alert = conn->hs->plain_alert;
+      return FAILURE_ALERT;
+    }
+    return failure;
   }
   if (conn->client.has_ended) {
     return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED;
@@ -164,7 +171,8 @@ static enum failure find_failure(struct conn *conn, uint32_t error) {
   if (conn->client.is_broken) {
     return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_RESET;
   }
-  return FAILURE_INTERNAL;
+  // A malformed server name has no reason of its own.
+  return conn->hs->name == NULL ? FAILURE_BAD_HELLO : FAILURE_INTERNAL;
 }
 
 static enum step end_handshake(struct conn *conn, enum failure failure, const char *reason) {

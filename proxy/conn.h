@@ -63,6 +63,7 @@ struct handshake {
   int64_t dc_ends_s;  // of the DC that was installed; 0: none
   struct ticket_facts resumed;
   bool has_opened_ticket;
+  uint8_t plain_alert;      // a fatal one in clear is what came last; 0: none
   struct signing *signing;  // while a key server is asked
   enum failure failure;     // why we refused; FAILURE_NONE: ask the library
 };

@@ -10,6 +10,13 @@
 
 // --- from the socket ---------------------------------------------------------------
 
+static void note_plain_alert(struct conn *conn, const uint8_t *data, size_t len) {
+  static const uint8_t fatal[] = {SSL3_RT_ALERT, 3, 3, 0, 2, SSL3_AL_FATAL};
+  if (len > sizeof(fatal) && memcmp(data + len - 1 - sizeof(fatal), fatal, sizeof(fatal)) == 0) {
+    conn->hs->plain_alert = data[len - 1];
+  }
+}
+
 // Fills conn->in with what the socket has. STATUS_AGAIN: nothing now;
 // STATUS_CLOSED: no more will come (client.has_ended or is_broken says how).
 static enum status receive(struct conn *conn) {
@@ -30,6 +37,9 @@ static enum status receive(struct conn *conn) {
     n = recv(client->fd, block_free(conn->in), block_room(conn->in), 0);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
+    if (conn->hs != NULL) {
+      note_plain_alert(conn, block_free(conn->in), (size_t)n);
+    }
     block_add(conn->in, (size_t)n);
     conn->bytes_in += (size_t)n;
     return STATUS_OK;
