@@ -397,7 +397,6 @@ static bool prepare(struct batch *batch) {
       .default_lifetime_s = options->lifetime.default_ms / MS_PER_S,
       .max_lifetime_s = options->lifetime.max_ms / MS_PER_S,
       .accept_presented = options->accept_presented,
-      .allow_rsa = options->allow_rsa,
   };
   batch->entries = calloc(batch->num, sizeof(*batch->entries));
   batch->answers = json_array();

@@ -85,8 +85,7 @@ out:
   return st;
 }
 
-// RFC 8446, section 4.2.3: in TLS 1.3 a key's curve fixes the hash. For RSA every
-// client that knows delegated credentials by the RFC has rsa_pss_rsae_sha256.
+// RFC 8446, section 4.2.3: in TLS 1.3 a key's curve fixes the hash.
 static const struct scheme *algorithm_of(enum key_kind kind) {
   switch (kind) {
     case KEY_KIND_P256:
@@ -97,8 +96,6 @@ static const struct scheme *algorithm_of(enum key_kind kind) {
       return scheme_by_name("ecdsa_secp521r1_sha512");
     case KEY_KIND_ED25519:
       return scheme_by_name("ed25519");
-    case KEY_KIND_RSA:
-      return scheme_by_name("rsa_pss_rsae_sha256");
     default:
       return NULL;
   }

@@ -30,7 +30,7 @@ struct certificate {
   char **hosts;
   size_t num_hosts;
   bool has_other_names;  // a URI, an e-mail address: nothing that a grant can name
-  // What signs its credentials: the scheme of its key. NULL: no key of ours.
+  // What signs its credentials: the scheme of its key. NULL: none does.
   const struct scheme *algorithm;
 };
 

@@ -283,8 +283,9 @@ static bool is_covered_by_any(const struct issue *issue, const struct issue_rule
   return false;
 }
 
-// RFC 9345, section 4.2; for RSA see allow_rsa in options.c.
-static bool check_certificate(struct issue *issue, const struct issue_rules *rules, int64_t now_s) {
+// RFC 9345, section 4.2. It would allow RSA, but NSS and Firefox end the handshake
+// on a credential that an RSA key has signed.
+static bool check_certificate(struct issue *issue, int64_t now_s) {
   const struct cert_info *info = &issue->certificate->info;
   if (!info->has_delegation_usage) {
     return issue_fail(issue, ISSUE_CERTIFICATE_NOT_DELEGABLE,
@@ -294,13 +295,9 @@ static bool check_certificate(struct issue *issue, const struct issue_rules *rul
     return issue_fail(issue, ISSUE_CERTIFICATE_NOT_DELEGABLE,
                       "the certificate's key usage lacks digitalSignature");
   }
-  if (issue->certificate->algorithm == NULL) {
+  if (!info->may_delegate || issue->certificate->algorithm == NULL) {
     return issue_fail(issue, ISSUE_CERTIFICATE_NOT_DELEGABLE,
-                      "the certificate's key is of a kind that is not used here");
-  }
-  if (info->kind == KEY_KIND_RSA && !rules->allow_rsa) {
-    return issue_fail(issue, ISSUE_CERTIFICATE_NOT_DELEGABLE,
-                      "clients refuse credentials of certificates with an RSA key");
+                      "clients refuse credentials of certificates with such a key");
   }
   if (now_s < info->not_before_s) {
     return issue_fail(issue, ISSUE_CERTIFICATE_NOT_VALID, "the certificate is not valid yet");
@@ -366,7 +363,7 @@ bool issue_judge(struct issue *issue, const struct issue_rules *rules, int64_t n
   if (!is_covered_by_any(issue, rules)) {
     return find_grant(issue, rules, now_s);  // says no
   }
-  if (!check_certificate(issue, rules, now_s) || !find_grant(issue, rules, now_s)) {
+  if (!check_certificate(issue, now_s) || !find_grant(issue, rules, now_s)) {
     return false;
   }
   is_ok = check_key(issue, &key);

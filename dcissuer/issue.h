@@ -52,7 +52,6 @@ struct issue_rules {
   int64_t default_lifetime_s;
   int64_t max_lifetime_s;
   bool accept_presented;
-  bool allow_rsa;
 };
 
 // One entry. All-zero is valid; clean with issue_cleanup.

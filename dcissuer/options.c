@@ -233,12 +233,6 @@ const struct config_option dcissuer_options[] = {
      .fallback = "true",
      .help = "Let requests bring a certificate along that is not in `certificates`; the grants "
              "and the key server still have to allow it"},
-    {.name = "allow_rsa",
-     .type = CONFIG_BOOL,
-     .offset = offsetof(struct options, allow_rsa),
-     .fallback = "false",
-     .help = "Issue for certificates with an RSA key too, although NSS and Firefox end the "
-             "handshake when they get such a credential"},
     {.name = "key_servers",
      .type = CONFIG_OBJECT,
      .offset = offsetof(struct options, key_servers),

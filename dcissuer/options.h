@@ -71,7 +71,6 @@ struct options {
   char **certificates;
   size_t num_certificates;
   bool accept_presented;
-  bool allow_rsa;
   struct keyclient_config key_servers;
   struct lifetime_options lifetime;
   struct client_options *clients;
