@@ -19,6 +19,7 @@ struct handshakes_options {
   const char *bind;
   const char *server_name;
   const char *label;
+  const char *server_pid;
   const char *raw;
   const char *path;
   const char *alpn;
@@ -109,6 +110,9 @@ static const struct option_row table[] = {
      "local address of the connections", false},
     {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
      "file for one JSON line per handshake", false},
+    {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
+     "process ids of the server, with commas between them: their CPU time in the measured part"
+     " goes into the summary", false},
     {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
      "text to keep in the summary", false},
     {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
@@ -264,12 +268,15 @@ static enum status run(const struct handshakes_options *o, int argc, char **argv
 
   TRY(fill_plan(&plan, o, err));
   TRY(recorder_new(&recorder, o->raw, err));
+  if (o->server_pid != NULL) {
+    TRY(proc_cpu_parse(&recorder->server, o->server_pid, err));
+  }
   about = describe(o, &plan, argc, argv);
   recorder_write_run(recorder, about);
   (void)program_raise_nofile();
   TRY(load_run(&result, &plan.load, &plan.tls, recorder, err));
   TRY(recorder_close(recorder, err));
-  recorder_summary(recorder, about);
+  recorder_summary(recorder, "handshake", about);
   add_result(about, &result);
   bench_print(about);
   about = NULL;

@@ -1,392 +1,314 @@
 // SPDX-License-Identifier: Apache-2.0
-// keyserver: signatures from a key server over a number of connections, each with
-// a window of requests under way. The figure for cost is the server's CPU time
-// (--pid) per signature; latency is from a request's entry into the output buffer
-// to its reply.
+// keyserver: signatures from one key server, over its own protocol (key_load.h).
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/bench.h"
-#include "bench/hdr.h"
-#include "common/base/bytes.h"
-#include "common/base/clock.h"
-#include "common/net/loop.h"
+#include "bench/key_load.h"
+#include "common/base/program.h"
+#include "common/tls/cert.h"
 #include "common/tls/context.h"
-#include "common/tls/tls_stream.h"
-#include "common/wire/frame.h"
-#include "common/wire/scheme.h"
 
-#define MAX_CONNECTIONS 20000
-#define MAX_WINDOW 1024
-#define ROOM (FRAME_PAD_TO_LEN + 512u)
-#define TICK_MS 10
-#define MESSAGE_LEN 130u  // a TLS 1.3 CertificateVerify input with a SHA-256 transcript
+#define DEFAULT_COUNT 1000
+#define MAX_KEYS 64U
 
-struct keyserver_bench_options {
+struct keyserver_options {
   const char *target;
-  const char *server_name;
+  const char *host;
   const char *ca;
   const char *certificate;
   const char *key;
-  const char *ski;
+  const char *sign_certificates;
   const char *scheme;
+  const char *server_pid;
   const char *label;
-  int64_t num_connections;
+  const char *raw;
+  int arrivals;
+  int64_t connections;
   int64_t window;
+  double rate_per_s;
+  int64_t seed;
   int64_t count;
   int64_t duration_ms;
-  int64_t warmup_ms;
-  int64_t pid;
+  int64_t warmup;
+  int64_t timeout_ms;
+  int64_t verify_every;
+  bool pings;
   bool is_blind;
-  bool is_tls12;
-  bool is_unpadded;
+  bool allows_tls12;
+  bool shows_progress;
 };
 
-#define FIELD(name) offsetof(struct keyserver_bench_options, name)
+static const char *const arrival_words[] = {"constant", "poisson", NULL};
+
+#define FIELD(name) offsetof(struct keyserver_options, name)
 // clang-format off
 static const struct option_row table[] = {
     {"target", OPTION_TEXT, FIELD(target), NULL, 0, 0, NULL,
      "HOST:PORT of the key server", true},
-    {"server-name", OPTION_TEXT, FIELD(server_name), "localhost", 0, 0, NULL,
-     "name or address that its certificate must have", false},
-    {"ca", OPTION_TEXT, FIELD(ca), NULL, 0, 0, NULL, "PEM file: CA of the key server", true},
+    {"host", OPTION_TEXT, FIELD(host), "localhost", 0, 0, NULL,
+     "the name that its certificate must have", false},
+    {"ca", OPTION_TEXT, FIELD(ca), NULL, 0, 0, NULL,
+     "PEM file: the CA of the key server's certificate", true},
     {"certificate", OPTION_TEXT, FIELD(certificate), NULL, 0, 0, NULL,
-     "PEM file: the client's certificate", true},
-    {"key", OPTION_TEXT, FIELD(key), NULL, 0, 0, NULL, "PEM file: the client's key", true},
-    {"ski", OPTION_TEXT, FIELD(ski), NULL, 0, 0, NULL, "the signing key's identifier, hex", true},
-    {"scheme", OPTION_TEXT, FIELD(scheme), "ecdsa_secp256r1_sha256", 0, 0, NULL,
-     "what to sign with", false},
-    {"connections", OPTION_COUNT, FIELD(num_connections), "1", 1, MAX_CONNECTIONS, NULL,
-     "connections at a time", false},
-    {"window", OPTION_COUNT, FIELD(window), "64", 1, MAX_WINDOW, NULL,
-     "requests under way on each", false},
-    {"count", OPTION_COUNT, FIELD(count), NULL, 1, 1e12, NULL,
-     "signatures to measure (default: as many as the duration allows)", false},
-    {"duration", OPTION_DURATION, FIELD(duration_ms), "5s", 1, 86400000, NULL,
-     "how long to measure", false},
-    {"warmup", OPTION_DURATION, FIELD(warmup_ms), "500ms", 0, 3600000, NULL,
-     "how long before that", false},
-    {"pid", OPTION_COUNT, FIELD(pid), NULL, 1, 1e9, NULL,
-     "the server's process, whose CPU time is counted", false},
+     "PEM file: our own chain, as a client", true},
+    {"key", OPTION_TEXT, FIELD(key), NULL, 0, 0, NULL,
+     "PEM file: our own key", true},
+    {"sign-certificate", OPTION_TEXT, FIELD(sign_certificates), NULL, 0, 0, NULL,
+     "PEM files, with commas between them, of the certificates whose keys are to sign, in"
+     " turns", false},
+    {"scheme", OPTION_TEXT, FIELD(scheme), NULL, 0, 0, NULL,
+     "signature scheme, as rsa_pss_rsae_sha256 (default: what TLS 1.3 wants of the key)", false},
+    {"ping", OPTION_FLAG, FIELD(pings), NULL, 0, 0, NULL,
+     "pings instead of signatures: the round trip with the framing", false},
     {"blind", OPTION_FLAG, FIELD(is_blind), NULL, 0, 0, NULL,
-     "send the digest only, as foreign clients do", false},
-    {"unpadded", OPTION_FLAG, FIELD(is_unpadded), NULL, 0, 0, NULL,
-     "send packets without padding", false},
-    {"tls12", OPTION_FLAG, FIELD(is_tls12), NULL, 0, 0, NULL, "accept TLS 1.2", false},
-    {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL, "text to keep in the summary", false},
+     "send the bare digest, as a foreign client would, not the message with it", false},
+    {"connections", OPTION_COUNT, FIELD(connections), "1", 1, KEY_LOAD_MAX_CONNECTIONS, NULL,
+     "connections", false},
+    {"window", OPTION_COUNT, FIELD(window), NULL, 1, KEY_LOAD_MAX_WINDOW, NULL,
+     "requests in flight on each connection (default 1); with --rate, at most so many (default"
+     " 1024)", false},
+    {"rate", OPTION_NUMBER, FIELD(rate_per_s), NULL, 0.001, 1e6, NULL,
+     "open loop: requests per second, over all connections; latency counts from when each was"
+     " due", false},
+    {"arrivals", OPTION_WORD, FIELD(arrivals), "constant", 0, 0, arrival_words,
+     "with --rate, how they are spaced", false},
+    {"seed", OPTION_COUNT, FIELD(seed), "1", 0, 1e15, NULL,
+     "of Poisson arrivals: the same seed, the same times", false},
+    {"count", OPTION_COUNT, FIELD(count), NULL, 1, 1e12, NULL,
+     "requests to measure (default 1000, unless there is a duration)", false},
+    {"duration", OPTION_DURATION, FIELD(duration_ms), NULL, 1, 86400000, NULL,
+     "stop sending requests after this time", false},
+    {"warmup", OPTION_COUNT, FIELD(warmup), "0", 0, 1e9, NULL,
+     "requests first that are not counted", false},
+    {"timeout", OPTION_DURATION, FIELD(timeout_ms), "5s", 1, 3600000, NULL,
+     "for a connection to open, and for each answer", false},
+    {"verify", OPTION_COUNT, FIELD(verify_every), "100", 0, 1e9, NULL,
+     "check one of N signatures; 0: never", false},
+    {"tls12", OPTION_FLAG, FIELD(allows_tls12), NULL, 0, 0, NULL,
+     "allow TLS 1.2, for foreign key servers", false},
+    {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
+     "process ids of the server, with commas between them: their CPU time in the measured part"
+     " goes into the summary", false},
+    {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
+     "file for one JSON line per request", false},
+    {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
+     "text to keep in the summary", false},
+    {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
+     "a line each second on standard error", false},
     {NULL, OPTION_END, 0, NULL, 0, 0, NULL, NULL, false},
 };
 // clang-format on
 
-struct run;
-
-struct bench_conn {
-  struct run *run;
-  struct tls_stream *stream;
-  int64_t sent_ns[MAX_WINDOW];  // by id: ids are the places in the window
+// The run as key_load.h wants it, and the memory behind it.
+struct plan {
+  struct key_load_options load;
+  char *paths;
+  struct key_target keys[MAX_KEYS];
+  size_t num_keys;
 };
 
-struct run {
-  const struct keyserver_bench_options *options;
-  struct loop *loop;
-  SSL_CTX *tls;
-  struct timer tick;
-  struct bench_conn *conns;
-  size_t num_open;
-  size_t num_lost;
-  char why[160];
-  uint8_t packet[ROOM];
-  size_t packet_len;
-  bool is_measuring;
-  int64_t started_us;
-  int64_t ended_us;
-  double cpu_before_s;
-  double cpu_after_s;
-  uint64_t num_signed;
-  uint64_t num_errors;
-  uint8_t last_error;
-  struct hdr latency;
-};
-
-static int64_t now_ns(void) { return clock_monotonic_us() * 1000; }
-
-// cpu_s is the user and system time of a process so far, from its stat file.
-static double cpu_s(int64_t pid) {
-  char path[64];
-  char text[1024] = {0};
-  unsigned long user = 0;
-  unsigned long system = 0;
-  const char *rest = NULL;
-  FILE *file = NULL;
-
-  (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
-  file = pid == 0 ? NULL : fopen(path, "re");
-  if (file == NULL) {
-    return 0;
+static const struct scheme *default_scheme(enum key_kind kind) {
+  switch (kind) {
+    case KEY_KIND_P256:
+      return scheme_by_name("ecdsa_secp256r1_sha256");
+    case KEY_KIND_P384:
+      return scheme_by_name("ecdsa_secp384r1_sha384");
+    case KEY_KIND_P521:
+      return scheme_by_name("ecdsa_secp521r1_sha512");
+    case KEY_KIND_RSA:
+      return scheme_by_name("rsa_pss_rsae_sha256");
+    case KEY_KIND_ED25519:
+      return scheme_by_name("ed25519");
+    case KEY_KIND_NONE:
+      break;
   }
-  rest = fgets(text, sizeof text, file) == NULL ? NULL : strrchr(text, ')');
-  (void)fclose(file);
-  if (rest == NULL ||  // up to the last ")": a program's name may hold anything
-      sscanf(rest, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2) {
-    return 0;
-  }
-  return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+  return NULL;
 }
 
-// --- one request -------------------------------------------------------------------------
+static enum status read_public_key(EVP_PKEY **out, const char *path, struct errmsg *err) {
+  CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN] = {0};
+  size_t num = 0;
+  enum status st = cert_chain_read(chain, &num, path, NULL, err);
+  if (st == STATUS_OK) {
+    const uint8_t *der = CRYPTO_BUFFER_data(chain[0]);
+    X509 *x509 = d2i_X509(NULL, &der, (long)CRYPTO_BUFFER_len(chain[0]));
+    *out = x509 == NULL ? NULL : X509_get_pubkey(x509);
+    X509_free(x509);
+    if (*out == NULL) {
+      st = errmsg_set(err, STATUS_FORMAT, "%s: its public key cannot be read", path);
+    }
+  }
+  cert_chain_free(chain, num);
+  return st;
+}
 
-static enum status make_packet(struct run *run, struct errmsg *err) {
-  static const char context[] = "TLS 1.3, server CertificateVerify";
-  const struct scheme *scheme = scheme_by_name(run->options->scheme);
-  uint8_t message[MESSAGE_LEN] = {0};
-  uint8_t digest[64];
-  uint8_t ski[FRAME_SKI_LEN];
-  size_t digest_len = 0;
-  struct frame frame = {.id = 0, .has_opcode = true};
+static enum status add_key(struct plan *plan, const struct keyserver_options *o, const char *path,
+                           struct errmsg *err) {
   enum status st = STATUS_OK;
+  struct key_target *key = &plan->keys[plan->num_keys];
+  uint8_t key_id[32];
 
-  if (scheme == NULL) {
-    return errmsg_set(err, STATUS_CONFIG, "--scheme \"%s\" is none", run->options->scheme);
+  if (plan->num_keys == MAX_KEYS) {
+    return errmsg_set(err, STATUS_CONFIG, "--sign-certificate: at most %u", MAX_KEYS);
   }
-  if (bytes_from_hex(ski, sizeof ski, run->options->ski) != STATUS_OK) {
-    return errmsg_set(err, STATUS_CONFIG, "--ski must be 40 hex digits");
-  }
-  memset(message, ' ', 64);
-  memcpy(message + 64, context, sizeof context);
-  TRY(scheme_digest(scheme, digest, &digest_len, bytes_of(message, sizeof message)));
-  frame.opcode = scheme->opcode;
-  frame.ski = bytes_of(ski, sizeof ski);
-  frame.payload =
-      digest_len == 0 ? bytes_of(message, sizeof message) : bytes_of(digest, digest_len);
-  if (!run->options->is_blind && digest_len != 0) {
-    frame.extra = bytes_of(message, sizeof message);
-  }
-  TRY(frame_encode(run->packet, sizeof run->packet, &run->packet_len, &frame));
-  if (run->options->is_unpadded) {
-    // Header, opcode, payload, message and SKI; the padding item is cut off.
-    size_t len = FRAME_HEADER_LEN + 3 + 1 + 3 + frame.payload.len + 3 + sizeof ski;
-    len += frame.extra.len > 0 ? 3 + frame.extra.len : 0;
-    run->packet_len = len;
-    run->packet[2] = (uint8_t)((len - FRAME_HEADER_LEN) >> 8);
-    run->packet[3] = (uint8_t)(len - FRAME_HEADER_LEN);
+  TRY(read_public_key(&key->public_key, path, err));
+  plan->num_keys += 1;
+  TRY(key_identify(key_id, key->ski, key->public_key));
+  const enum key_kind kind = key_kind_of(key->public_key);
+  key->name = path;
+  key->scheme = o->scheme == NULL ? default_scheme(kind) : scheme_by_name(o->scheme);
+  if (key->scheme == NULL || !scheme_fits_key(key->scheme, kind)) {
+    st = errmsg_set(err, STATUS_CONFIG, "--scheme %s does not fit the key of %s, which is %s",
+                    o->scheme == NULL ? "(none)" : o->scheme, path, key_kind_name(kind));
   }
 
 out:
   return st;
 }
 
-static void lose(struct bench_conn *conn, const char *why) {
-  conn->run->num_lost++;
-  (void)snprintf(conn->run->why, sizeof conn->run->why, "%s", why);
-  tls_stream_free(conn->stream);
-  conn->stream = NULL;
-  loop_stop(conn->run->loop);
-}
-
-static void ask(struct bench_conn *conn, uint32_t id, int64_t at_ns) {
-  struct run *run = conn->run;
-  uint8_t *out = NULL;
-
-  if (tls_stream_reserve(conn->stream, &out, run->packet_len) != STATUS_OK) {
-    return;  // the window is far below the buffer's size: the connection is over
-  }
-  memcpy(out, run->packet, run->packet_len);
-  out[6] = (uint8_t)(id >> 8);
-  out[7] = (uint8_t)id;
-  tls_stream_commit(conn->stream, run->packet_len);
-  conn->sent_ns[id] = at_ns;
-}
-
-static void note_reply(struct bench_conn *conn, const struct frame *reply, int64_t at_ns) {
-  struct run *run = conn->run;
-
-  if (!run->is_measuring) {
-    return;
-  }
-  if (reply->opcode != FRAME_OP_SUCCESS) {
-    run->num_errors++;
-    run->last_error = reply->payload.len == 1 ? reply->payload.data[0] : 0;
-    return;
-  }
-  run->num_signed++;
-  hdr_record(&run->latency, at_ns - conn->sent_ns[reply->id]);
-}
-
-static void on_data(void *arg) {
-  struct bench_conn *conn = arg;
-  const int64_t at_ns = now_ns();
-
-  for (;;) {
-    const struct bytes in = tls_stream_input(conn->stream);
-    struct frame_header header;
-    struct frame reply = {0};
-    if (in.len < FRAME_HEADER_LEN) {
-      return;
-    }
-    frame_header_decode(&header, in.data);
-    if (in.len < FRAME_HEADER_LEN + header.body_len) {
-      return;
-    }
-    if (frame_body_decode(&reply, bytes_of(in.data + FRAME_HEADER_LEN, header.body_len)) !=
-            STATUS_OK ||
-        header.id >= (uint64_t)conn->run->options->window) {
-      lose(conn, "a reply that makes no sense");
-      return;
-    }
-    reply.id = header.id;
-    note_reply(conn, &reply, at_ns);
-    tls_stream_consume(conn->stream, FRAME_HEADER_LEN + header.body_len);
-    ask(conn, reply.id, at_ns);
-  }
-}
-
-static void on_open(void *arg) {
-  struct bench_conn *conn = arg;
-  conn->run->num_open++;
-  for (uint32_t id = 0; id < (uint32_t)conn->run->options->window; id++) {
-    ask(conn, id, now_ns());
-  }
-}
-
-static void on_end(void *arg, enum tls_stream_end end, const char *why) {
-  (void)end;
-  lose(arg, why);
-}
-
-static const struct tls_stream_events events = {
-    .on_open = on_open, .on_data = on_data, .on_end = on_end};
-
-// --- the run ---------------------------------------------------------------------------------
-
-static void on_tick(void *arg) {
-  struct run *run = arg;
-  const struct keyserver_bench_options *o = run->options;
-  const int64_t now_us = clock_monotonic_us();
-
-  timer_arm_ms(&run->tick, TICK_MS);
-  if (run->num_open < (size_t)o->num_connections) {
-    run->started_us = now_us;
-    return;
-  }
-  if (!run->is_measuring && now_us - run->started_us >= o->warmup_ms * 1000) {
-    run->is_measuring = true;
-    run->cpu_before_s = cpu_s(o->pid);
-    run->started_us = now_us;
-  } else if (run->is_measuring && (now_us - run->started_us >= o->duration_ms * 1000 ||
-                                   (o->count > 0 && run->num_signed >= (uint64_t)o->count))) {
-    run->cpu_after_s = cpu_s(o->pid);
-    run->ended_us = now_us;
-    loop_stop(run->loop);
-  }
-}
-
-static enum status connect_all(struct run *run, struct errmsg *err) {
+static enum status read_keys(struct plan *plan, const struct keyserver_options *o,
+                             struct errmsg *err) {
   enum status st = STATUS_OK;
-  const struct keyserver_bench_options *o = run->options;
-  const struct tls_stream_limits limits = {.handshake_ms = 60000,
-                                           .write_ms = 60000,
-                                           .max_input_len = 4 << 20,
-                                           .max_output_len = 4 << 20};
-  struct address address;
-
-  TRY(bench_resolve(&address, o->target, err));
-  run->conns = calloc((size_t)o->num_connections, sizeof(struct bench_conn));
-  if (run->conns == NULL) {
-    TRY(STATUS_MEMORY);
+  if (o->pings != (o->sign_certificates == NULL)) {
+    return errmsg_set(err, STATUS_CONFIG, "either --ping or --sign-certificate is needed");
   }
-  for (int64_t i = 0; i < o->num_connections; i++) {
-    run->conns[i].run = run;
-    TRY(tls_stream_connect(&run->conns[i].stream, run->loop, run->tls, &address, o->server_name,
-                           &limits, &events, &run->conns[i]));
+  if (o->pings) {
+    return STATUS_OK;
+  }
+  plan->paths = strdup(o->sign_certificates);
+  if (plan->paths == NULL) {
+    return STATUS_MEMORY;
+  }
+  char *rest = plan->paths;
+  const char *path = NULL;
+  while ((path = strsep(&rest, ",")) != NULL) {
+    TRY(add_key(plan, o, path, err));
   }
 
 out:
   return st;
 }
 
-static json_t *summarise(const struct run *run, int argc, char **argv) {
-  const double wall_s = (double)(run->ended_us - run->started_us) / 1e6;
-  const double server_s = run->cpu_after_s - run->cpu_before_s;
-  json_t *summary = bench_about(argc, argv);
-
-  (void)json_object_set_new(summary, "label", json_string(run->options->label));
-  (void)json_object_set_new(summary, "signed", json_integer((json_int_t)run->num_signed));
-  (void)json_object_set_new(summary, "errors", json_integer((json_int_t)run->num_errors));
-  (void)json_object_set_new(summary, "last_error", json_integer(run->last_error));
-  (void)json_object_set_new(summary, "wall_s", json_real(wall_s));
-  (void)json_object_set_new(summary, "per_s",
-                            json_real(wall_s > 0 ? (double)run->num_signed / wall_s : 0));
-  (void)json_object_set_new(summary, "server_cpu_s", json_real(server_s));
-  (void)json_object_set_new(summary, "per_server_cpu_s",
-                            json_real(server_s > 0 ? (double)run->num_signed / server_s : 0));
-  (void)json_object_set_new(
-      summary, "latency_us",
-      json_pack("{s:f, s:f, s:f}", "p50", (double)hdr_quantile(&run->latency, 0.50) / 1000, "p99",
-                (double)hdr_quantile(&run->latency, 0.99) / 1000, "max",
-                (double)run->latency.max / 1000));
-  return summary;
-}
-
-static enum status measure(struct run *run, struct errmsg *err) {
+static enum status fill_plan(struct plan *plan, const struct keyserver_options *o,
+                             struct errmsg *err) {
   enum status st = STATUS_OK;
-  const struct keyserver_bench_options *o = run->options;
-  const struct tls_identity identity = {.ca = (char *)(uintptr_t)o->ca,
-                                        .certificate = (char *)(uintptr_t)o->certificate,
-                                        .key = (char *)(uintptr_t)o->key};
+  struct tls_identity identity = {.ca = (char *)(uintptr_t)o->ca,
+                                  .certificate = (char *)(uintptr_t)o->certificate,
+                                  .key = (char *)(uintptr_t)o->key};
+  const int64_t window = o->rate_per_s > 0 ? 1024 : 1;
 
-  TRY(make_packet(run, err));
-  TRY(tls_context_client(&run->tls, &identity, o->is_tls12, err));
-  TRY(loop_new(&run->loop));
-  TRY(timer_init(&run->tick, run->loop, on_tick, run));
-  TRY(connect_all(run, err));
-  run->started_us = clock_monotonic_us();
-  timer_arm_ms(&run->tick, TICK_MS);
-  loop_run(run->loop);
-  if (run->num_lost > 0) {
-    TRY(errmsg_set(err, STATUS_CLOSED, "a connection was lost: %s", run->why));
-  }
+  plan->load = (struct key_load_options){
+      .host = o->host,
+      .keys = plan->keys,
+      .is_blind = o->is_blind,
+      .connections = o->connections,
+      .window = o->window > 0 ? o->window : window,
+      .rate_per_s = o->rate_per_s,
+      .pacer = o->arrivals == 0 ? PACER_CONSTANT : PACER_POISSON,
+      .seed = (uint64_t)o->seed,
+      .count = o->count == 0 && o->duration_ms == 0 ? DEFAULT_COUNT : o->count,
+      .duration_ms = o->duration_ms,
+      .warmup = o->warmup,
+      .timeout_ms = o->timeout_ms,
+      .verify_every = o->verify_every,
+      .shows_progress = o->shows_progress,
+  };
+  TRY(bench_resolve(&plan->load.target, o->target, err));
+  TRY(read_keys(plan, o, err));
+  plan->load.num_keys = plan->num_keys;
+  TRY(tls_context_client(&plan->load.ctx, &identity, o->allows_tls12, err));
 
 out:
   return st;
 }
 
-static void clean(struct run *run) {
-  for (int64_t i = 0; run->conns != NULL && i < run->options->num_connections; i++) {
-    tls_stream_free(run->conns[i].stream);
+static void plan_cleanup(struct plan *plan) {
+  for (size_t i = 0; i < plan->num_keys; i++) {
+    EVP_PKEY_free(plan->keys[i].public_key);
   }
-  free(run->conns);
-  if (run->loop != NULL) {
-    timer_cleanup(&run->tick);
-    loop_free(run->loop);
+  SSL_CTX_free(plan->load.ctx);
+  free(plan->paths);
+}
+
+static json_t *describe(const struct keyserver_options *o, const struct plan *plan, int argc,
+                        char **argv) {
+  char target[ADDRESS_TEXT_LEN];
+  json_t *about = bench_about(argc, argv);
+  if (o->label != NULL) {
+    (void)json_object_set_new(about, "label", json_string(o->label));
   }
-  SSL_CTX_free(run->tls);
-  free(run);
+  (void)json_object_set_new(about, "target",
+                            json_string(address_format(target, &plan->load.target)));
+  (void)json_object_set_new(about, "loop", json_string(o->rate_per_s > 0 ? "open" : "closed"));
+  if (o->rate_per_s > 0) {
+    (void)json_object_set_new(about, "rate_per_s", json_real(o->rate_per_s));
+  }
+  (void)json_object_set_new(about, "connections", json_integer(plan->load.connections));
+  (void)json_object_set_new(about, "window", json_integer(plan->load.window));
+  (void)json_object_set_new(about, "verify_every", json_integer(o->verify_every));
+  return about;
+}
+
+static void add_result(json_t *summary, const struct key_load_result *result) {
+  (void)json_object_set_new(summary, "interrupted", json_boolean(result->is_interrupted));
+  (void)json_object_set_new(summary, "late_starts", json_integer(result->num_late));
+  (void)json_object_set_new(summary, "connections_opened", json_integer(result->num_opened));
+  (void)json_object_set_new(summary, "connection_ends", recorder_words_json(&result->ends));
+  (void)json_object_set_new(summary, "schemes", recorder_words_json(&result->schemes));
+  json_t *latencies = json_object_get(summary, "latency_us");
+  (void)json_object_set_new(latencies, "connection", recorder_latency_json(&result->connect));
+}
+
+static enum status run(const struct keyserver_options *o, int argc, char **argv,
+                       struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct plan plan = {0};
+  struct key_load_result *result = calloc(1, sizeof(*result));
+  struct recorder *recorder = NULL;
+  json_t *about = NULL;
+
+  if (result == NULL) {
+    return STATUS_MEMORY;
+  }
+  TRY(fill_plan(&plan, o, err));
+  TRY(recorder_new(&recorder, o->raw, err));
+  if (o->server_pid != NULL) {
+    TRY(proc_cpu_parse(&recorder->server, o->server_pid, err));
+  }
+  about = describe(o, &plan, argc, argv);
+  recorder_write_run(recorder, about);
+  (void)program_raise_nofile();
+  TRY(key_load_run(result, &plan.load, recorder, err));
+  TRY(recorder_close(recorder, err));
+  recorder_summary(recorder, "request", about);
+  add_result(about, result);
+  bench_print(about);
+  about = NULL;
+
+out:
+  json_decref(about);
+  recorder_free(recorder);
+  plan_cleanup(&plan);
+  free(result);
+  return st;
 }
 
 int keyserver_main(int argc, char **argv) {
-  struct keyserver_bench_options options = {0};
+  struct keyserver_options options = {0};
   struct errmsg err = {0};
   bool is_done = false;
-  struct run *run = calloc(1, sizeof *run);
   enum status st = options_parse(&options, &is_done, table, argc, argv, &err);
-  int code = 0;
-
-  if (run == NULL) {
-    return bench_fail(argv[0], STATUS_MEMORY, &err);
+  if (st == STATUS_OK && is_done) {
+    return bench_usage(
+        argv[0], "Measures signatures (or pings) of one key server, over mutual TLS.\n", table);
   }
-  run->options = &options;
-  if (is_done) {
-    code = bench_usage(argv[0], "Signatures of a key server, pipelined.", table);
-  } else {
-    st = st == STATUS_OK ? measure(run, &err) : st;
-    if (st == STATUS_OK) {
-      bench_print(summarise(run, argc, argv));
-    } else {
-      code = bench_fail(argv[0], st, &err);
-    }
+  if (st == STATUS_OK) {
+    st = run(&options, argc, argv, &err);
   }
-  clean(run);
-  return code;
+  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
 }

@@ -574,15 +574,15 @@ static void begin_conn(struct load *load, int64_t scheduled_ns, bool is_prime) {
   }
 }
 
-// The first measured handshake starts the clocks.
-static void start_measuring(struct load *load) {
+// The first measured handshake starts the clocks; `due_ns` is when it was to begin.
+static void start_measuring(struct load *load, int64_t due_ns) {
   if (load->recorder->measure_start_ns != 0 || load->num_begun < load->options->warmup) {
     return;
   }
   recorder_start_measuring(load->recorder);
   load->now_ns = recorder_now_ns();
   if (load->options->duration_ms > 0 && load->options->num_held == 0) {
-    load->deadline_ns = load->now_ns + load->options->duration_ms * NS_PER_MS;
+    load->deadline_ns = due_ns + load->options->duration_ms * NS_PER_MS;
   }
 }
 
@@ -603,7 +603,7 @@ static void fill_closed(struct load *load) {
        i < MAX_EVENTS && num_busy(load) < load->options->concurrency && has_count_left(load) &&
        !TAILQ_EMPTY(&load->free) && load->now_ns >= load->pause_end_ns;
        i++) {
-    start_measuring(load);
+    start_measuring(load, recorder_now_ns());
     if (load->deadline_ns != 0 && recorder_now_ns() >= load->deadline_ns) {
       return;
     }
@@ -616,8 +616,8 @@ static void fill_closed(struct load *load) {
 static void fill_open(struct load *load) {
   for (int i = 0;
        i < MAX_EVENTS && has_count_left(load) && num_busy(load) < load->options->concurrency; i++) {
-    start_measuring(load);
     const int64_t due_ns = pacer_due_ns(&load->pacer);
+    start_measuring(load, due_ns);
     if (due_ns > recorder_now_ns() || (load->deadline_ns != 0 && due_ns >= load->deadline_ns)) {
       return;
     }

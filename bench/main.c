@@ -15,6 +15,7 @@ static const struct subcommand subcommands[] = {
 #if DEPUTY_BENCH_HAS_NSS
     {"nss", "TLS 1.3 handshakes by NSS, which checks all that Firefox would", nss_main},
 #endif
+    {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 

@@ -24,6 +24,7 @@ struct nss_options {
   const char *server_name;
   const char *ca;
   const char *label;
+  const char *server_pid;
   const char *raw;
   const char *path;
   int dc;
@@ -85,6 +86,9 @@ static const struct option_row table[] = {
      "what the GETs ask for", false},
     {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
      "file for one JSON line per handshake", false},
+    {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
+     "process ids of the server, with commas between them: their CPU time in the measured part"
+     " goes into the summary", false},
     {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
      "text to keep in the summary", false},
     {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
@@ -128,25 +132,30 @@ static bool has_left(const struct team *team, int64_t due_ns) {
   return team->deadline_ns == 0 || due_ns < team->deadline_ns;
 }
 
-static bool take_turn(struct team *team, struct turn *out) {
+// The first measured handshake starts the clocks; `due_ns` is when it is to begin.
+static void start_measuring(struct team *team, int64_t due_ns) {
   const struct nss_options *o = team->options;
-  bool has_turn = false;
-  (void)pthread_mutex_lock(&team->lock);
   if (team->num_begun >= o->warmup && team->recorder->measure_start_ns == 0) {
     recorder_start_measuring(team->recorder);
     if (o->duration_ms > 0) {
-      team->deadline_ns = recorder_now_ns() + o->duration_ms * 1000000;
+      team->deadline_ns = due_ns + o->duration_ms * 1000000;
     }
   }
+}
+
+static bool take_turn(struct team *team, struct turn *out) {
+  const struct nss_options *o = team->options;
   const bool is_open = o->rate_per_s > 0;
+  (void)pthread_mutex_lock(&team->lock);
   if (is_open && !team->has_pacer) {
     pacer_init(&team->pacer, o->arrivals == 0 ? PACER_CONSTANT : PACER_POISSON, o->rate_per_s,
                recorder_now_ns(), (uint64_t)o->seed);
     team->has_pacer = true;
   }
   const int64_t due_ns = is_open ? pacer_due_ns(&team->pacer) : recorder_now_ns();
-  if (has_left(team, due_ns)) {
-    has_turn = true;
+  start_measuring(team, due_ns);
+  const bool has_turn = has_left(team, due_ns);
+  if (has_turn) {
     *out = (struct turn){.number = team->num_begun,
                          .scheduled_ns = is_open ? due_ns : 0,
                          .is_warmup = team->num_begun < o->warmup};
@@ -350,6 +359,9 @@ static enum status run(const struct nss_options *o, int argc, char **argv, struc
 
   TRY(prepare(&team, err));
   TRY(recorder_new(&team.recorder, o->raw, err));
+  if (o->server_pid != NULL) {
+    TRY(proc_cpu_parse(&team.recorder->server, o->server_pid, err));
+  }
   about = describe(&team, argc, argv);
   recorder_write_run(team.recorder, about);
   (void)program_raise_nofile();
@@ -359,7 +371,7 @@ static enum status run(const struct nss_options *o, int argc, char **argv, struc
   TRY(run_threads(&team, &is_interrupted, err));
   recorder_stop_measuring(team.recorder);
   TRY(recorder_close(team.recorder, err));
-  recorder_summary(team.recorder, about);
+  recorder_summary(team.recorder, "handshake", about);
   (void)json_object_set_new(about, "interrupted", json_boolean(is_interrupted));
   (void)json_object_set_new(about, "late_starts", json_integer(team.num_late));
   bench_print(about);

@@ -147,6 +147,7 @@ void recorder_start_measuring(struct recorder *r) {
   read_cpu(&user, &system);
   r->cpu_user_us = -user;
   r->cpu_system_us = -system;
+  r->server_cpu_ns = -proc_cpu_read_ns(&r->server);
   r->measure_start_ns = recorder_now_ns();
   r->is_measuring = true;
 }
@@ -160,6 +161,7 @@ void recorder_stop_measuring(struct recorder *r) {
   read_cpu(&user, &system);
   r->cpu_user_us += user;
   r->cpu_system_us += system;
+  r->server_cpu_ns += proc_cpu_read_ns(&r->server);
   r->measure_end_ns = recorder_now_ns();
   r->is_measuring = false;
 }
@@ -328,19 +330,36 @@ static json_t *counts_json(const struct recorder *r) {
   return object;
 }
 
-static json_t *cpu_json(const struct recorder *r) {
+static void add_cost(json_t *object, const char *unit, double total_us, uint64_t num) {
+  char key[64];
+  if (num > 0) {
+    (void)snprintf(key, sizeof(key), "per_%s_us", unit);
+    (void)json_object_set_new(object, key, json_real(total_us / (double)num));
+  }
+}
+
+static json_t *client_cpu_json(const struct recorder *r, const char *unit) {
   json_t *object = json_object();
-  const int64_t total = r->cpu_user_us + r->cpu_system_us;
   (void)json_object_set_new(object, "user_us", json_integer(r->cpu_user_us));
   (void)json_object_set_new(object, "system_us", json_integer(r->cpu_system_us));
-  if (r->num_ok > 0) {
-    (void)json_object_set_new(object, "per_handshake_us",
-                              us(1e3 * (double)total / (double)r->num_ok));
-  }
+  add_cost(object, unit, (double)(r->cpu_user_us + r->cpu_system_us), r->num_ok);
   return object;
 }
 
-void recorder_summary(const struct recorder *r, json_t *summary) {
+// A server that ended meanwhile took its count with it: then there is none.
+static json_t *server_cpu_json(const struct recorder *r, const char *unit) {
+  json_t *object = json_object();
+  const double total_us = (double)r->server_cpu_ns / 1e3;
+  if (r->server.num == 0 || r->server_cpu_ns < 0) {
+    json_decref(object);
+    return json_null();
+  }
+  (void)json_object_set_new(object, "total_us", json_real(total_us));
+  add_cost(object, unit, total_us, r->num_ok);
+  return object;
+}
+
+void recorder_summary(const struct recorder *r, const char *unit, json_t *summary) {
   static const char *const names[LATENCY_NUM] = {"connect", "handshake", "service", "first_byte",
                                                  "request"};
   json_t *latencies = json_object();
@@ -362,5 +381,6 @@ void recorder_summary(const struct recorder *r, json_t *summary) {
     }
   }
   (void)json_object_set_new(summary, "latency_us", latencies);
-  (void)json_object_set_new(summary, "client_cpu", cpu_json(r));
+  (void)json_object_set_new(summary, "client_cpu", client_cpu_json(r, unit));
+  (void)json_object_set_new(summary, "server_cpu", server_cpu_json(r, unit));
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "bench/hdr.h"
+#include "bench/proc_cpu.h"
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 
@@ -86,8 +87,10 @@ struct recorder {
   // Of the measured part.
   int64_t measure_start_ns;
   int64_t measure_end_ns;
-  int64_t cpu_user_us;
+  int64_t cpu_user_us;  // of this process
   int64_t cpu_system_us;
+  struct proc_cpu server;  // filled in by the owner: whose CPU time to count, if any
+  int64_t server_cpu_ns;
   bool is_measuring;
 };
 
@@ -100,7 +103,8 @@ void recorder_free(struct recorder *r);
 void recorder_write_run(struct recorder *r, const json_t *about);
 
 // recorder_start_measuring and _stop_measuring enclose what is not warm-up: wall
-// clock and this process's CPU time. Only the first call of each counts.
+// clock, CPU time of this process and of the server's. Only the first call of each
+// counts.
 void recorder_start_measuring(struct recorder *r);
 void recorder_stop_measuring(struct recorder *r);
 
@@ -115,8 +119,9 @@ void recorder_merge(struct recorder *into, const struct recorder *from);
 // recorder_close flushes the raw file. STATUS_SYSTEM: not all of it is on disk.
 enum status recorder_close(struct recorder *r, struct errmsg *err);
 
-// recorder_summary adds counts, failures, latencies and CPU time to `summary`.
-void recorder_summary(const struct recorder *r, json_t *summary);
+// recorder_summary adds counts, failures, latencies and CPU time to `summary`; `unit`
+// is what CPU time is divided by: "handshake", "request".
+void recorder_summary(const struct recorder *r, const char *unit, json_t *summary);
 
 // recorder_latency_json describes one histogram, in us: num, min, mean, p50 ... max.
 json_t *recorder_latency_json(const struct hdr *h);
