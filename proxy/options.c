@@ -34,6 +34,10 @@ static const struct config_option chain_rows[] = {
   {"certificate", CONFIG_PATH, PLACE(chain_options, certificate), .is_required = true,
    .help = "PEM file: the leaf, then its intermediates, no key. FILE.ocsp beside it, if there "
            "is one, is stapled."},
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+  {"benchmark_key", CONFIG_PATH, PLACE(chain_options, benchmark_key),
+   .help = "The certificate's own key. For measurements only."},
+#endif
   {0},
 };
 

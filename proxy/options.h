@@ -30,6 +30,9 @@ struct listener_options {
 struct chain_options {
   char *label;
   char *certificate;  // PEM file
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+  char *benchmark_key;  // bench/local_key.h
+#endif
 };
 
 struct name_options {

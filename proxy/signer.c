@@ -7,6 +7,10 @@
 #include "proxy/conn.h"
 #include "proxy/worker.h"
 
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+#include "bench/local_key.h"
+#endif
+
 static enum failure failure_of(enum status st) {
   switch (st) {
     case STATUS_TIMEOUT:
@@ -76,6 +80,14 @@ static enum ssl_private_key_result_t sign(SSL *ssl, uint8_t *out, size_t *out_le
   if (scheme == NULL) {
     return fail(conn, FAILURE_SCHEME);
   }
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+  EVP_PKEY *key = local_key_find(conn->hs->choice.chain->info.ski);
+  if (key != NULL) {
+    return scheme_sign(scheme, key, out, max_out, out_len, bytes_of(in, in_len)) == STATUS_OK
+               ? ssl_private_key_success
+               : fail(conn, FAILURE_INTERNAL);
+  }
+#endif
   CHECK(conn->hs->signing == NULL);
   conn->hs->signing = pool_take(&worker->signings);
   if (conn->hs->signing == NULL) {

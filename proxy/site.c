@@ -11,6 +11,10 @@
 #include "common/base/log.h"
 #include "proxy/signer.h"
 
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+#include "bench/local_key.h"
+#endif
+
 #define IDENTITY_FILE_MAX_LEN (1u << 20)  // bytes
 
 // --- application protocols -------------------------------------------------------
@@ -77,6 +81,9 @@ static enum status add_chain(struct site *site, struct cert_name *name,
   size_t num_before = 0;
   size_t num_after = 0;
 
+#ifdef DEPUTY_BENCH_LOCAL_KEY
+  TRY(local_key_load(options->benchmark_key, err));
+#endif
   (void)certstore_chains(site->store, &num_before);
   TRY(certstore_add_chain(&chain, site->store, options->label, options->certificate, &signer_method,
                           err));
