@@ -107,6 +107,13 @@ static void make_long_options(struct option out[NUM_ROWS + 1]) {
   out[NUM_ROWS] = (struct option){0};
 }
 
+// is_utf8: what goes into JSON must be.
+static bool is_utf8(const char *text) {
+  json_t *probe = json_string(text);
+  json_decref(probe);
+  return probe != NULL;
+}
+
 static enum status take_option(struct ctl_args *out, const struct row *row, char *value,
                                struct errmsg *err) {
   if (row->bit != 0 && (out->given & row->bit) != 0) {
@@ -116,6 +123,9 @@ static enum status take_option(struct ctl_args *out, const struct row *row, char
   if (row->text != NOWHERE) {
     if (value[0] == '\0') {
       return errmsg_set(err, STATUS_CONFIG, "--%s is empty", row->name);
+    }
+    if (row->bit != 0 && !is_utf8(value)) {
+      return errmsg_set(err, STATUS_CONFIG, "--%s is not UTF-8", row->name);
     }
     memcpy((char *)out + row->text, &value, sizeof(value));
   } else if (row->flag != NOWHERE) {

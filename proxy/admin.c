@@ -330,12 +330,18 @@ out:
   }
 }
 
+static const struct body_field no_fields[] = {{0}};
+
 static void on_reload(void *arg, struct http_request *request) {
   struct admin *admin = arg;
   struct errmsg err = {0};
   size_t num_names = 0;
   size_t num_chains = 0;
   if (!admin_body_may_post(request)) {
+    return;
+  }
+  if (admin_body_read(NULL, no_fields, http_request_body(request), &err) != STATUS_OK) {
+    http_reply_error(request, 400, "bad_request", err.text);
     return;
   }
   if (admin->host.reload(admin->host.arg, &err) != STATUS_OK) {

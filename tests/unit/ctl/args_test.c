@@ -102,6 +102,7 @@ static void says_what_is_wrong(void **state) {
   assert_refused("move --reason x --ca X --fleet", "exactly one of");
   assert_refused("move --reason x --ca X --ca Y", "--ca is given twice");
   assert_refused("move --reason '' --ca X", "--reason is empty");
+  assert_refused("move --reason \xff --ca X", "--reason is not UTF-8");
 }
 
 int main(void) {
