@@ -219,7 +219,7 @@ static enum status load_key(struct keystore *ks, const char *path, const char *n
   const struct key *twin = NULL;
 
   if (key == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", path));
+    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
   }
   TRY(key_read(&key->pkey, path, err));
   TRY(describe_key(key, path, name, err));
@@ -367,7 +367,8 @@ enum status keystore_load(struct keystore **out, const struct options *options,
 
   *out = NULL;
   if (ks == NULL || grow(ks) != STATUS_OK) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+    keystore_free(ks);
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   for (size_t i = 0; i < options->num_key_folders; i++) {
     TRY(each_file(ks, options->key_folders[i], is_key_file, load_key, err));

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "keyserver/options.h"
 
-#define MS_PER_S 1000
-#define DAY_MS (24 * 3600 * MS_PER_S)
+#define SECOND_MS 1000
+#define TEN_MINUTES_MS 600000
+#define DAY_MS 86400000
+#define WEEK_MS 604800000
 
 #define KEYS_HELP                                                                             \
   "keys it applies to: \"*\" for all, \"ski:HEX\", \"label:NAME\" (NAME.key in the folder), " \
@@ -70,7 +72,7 @@ static const struct config_option limits_table[] = {
      .offset = offsetof(struct limit_options, handshake_ms),
      .fallback = "5s",
      .min = 10,
-     .max = 10 * 60 * MS_PER_S,
+     .max = TEN_MINUTES_MS,
      .help = "Time a client has for the TLS handshake"},
     {.name = "idle_timeout",
      .type = CONFIG_DURATION,
@@ -84,21 +86,21 @@ static const struct config_option limits_table[] = {
      .offset = offsetof(struct limit_options, packet_ms),
      .fallback = "10s",
      .min = 10,
-     .max = 10 * 60 * MS_PER_S,
+     .max = TEN_MINUTES_MS,
      .help = "Time from a packet's first byte to its last"},
     {.name = "write_timeout",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct limit_options, write_ms),
      .fallback = "10s",
      .min = 10,
-     .max = 10 * 60 * MS_PER_S,
+     .max = TEN_MINUTES_MS,
      .help = "A client that reads none of its waiting replies for so long is closed"},
     {.name = "drain_timeout",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct limit_options, drain_ms),
      .fallback = "10s",
      .min = 0,
-     .max = 10 * 60 * MS_PER_S,
+     .max = TEN_MINUTES_MS,
      .help = "Time that SIGTERM leaves for finishing what is in hand"},
     {.type = CONFIG_END},
 };
@@ -156,8 +158,8 @@ static const struct config_option grant_table[] = {
      .type = CONFIG_DURATION,
      .offset = offsetof(struct grant_options, dc_max_lifetime_ms),
      .fallback = "7d",
-     .min = MS_PER_S,
-     .max = 7 * (int64_t)DAY_MS,
+     .min = SECOND_MS,
+     .max = WEEK_MS,
      .help = "Longest remaining life of a delegated credential signed under this grant"},
     {.type = CONFIG_END},
 };
@@ -176,7 +178,7 @@ static const struct config_option key_policy_table[] = {
      .offset = offsetof(struct key_policy_options, dc_max_lifetime_ms),
      .fallback = "7d",
      .min = 0,
-     .max = 7 * (int64_t)DAY_MS,
+     .max = WEEK_MS,
      .help = "Longest remaining life of a delegated credential of such a key; 0s: none at all"},
     {.name = "schemes",
      .type = CONFIG_TEXTS,

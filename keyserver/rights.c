@@ -132,11 +132,12 @@ enum status rights_new(struct rights **out, const struct options *options,
 
   *out = NULL;
   if (rights == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   rights->entries = calloc(options->num_clients + 1, sizeof rights->entries[0]);
   if (rights->entries == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory for %zu grants", options->num_clients));
+    free(rights);
+    return errmsg_set(err, STATUS_MEMORY, "no memory for %zu grants", options->num_clients);
   }
   for (size_t i = 0; i < options->num_clients; i++) {
     rights->num_entries++;  // from here on rights_free cleans it, half-read or not

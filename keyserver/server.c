@@ -105,7 +105,7 @@ enum status server_bind(struct server *server, struct snapshot *snapshot, struct
   num_fds = server->num_workers * server->num_listen;
   server->fds = calloc(num_fds, sizeof(int));
   if (server->fds == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   for (size_t i = 0; i < num_fds; i++) {
     server->fds[i] = -1;

@@ -48,7 +48,7 @@ static int64_t retry_after_ms(const struct server *server) {
     after_ms = KEYCLIENT_RETRY_LAST_MS;
   }
   RAND_bytes((uint8_t *)&random, sizeof random);
-  return after_ms * 3 / 4 + after_ms * random / (2 * UINT16_MAX);
+  return after_ms * 3 / 4 + after_ms * random / (INT64_C(2) * UINT16_MAX);
 }
 
 static void log_down(const struct link *link, const char *event, const char *why) {

@@ -16,9 +16,9 @@
 #define DC_MAX_LEN 4096u       // a whole delegated credential
 #define DC_MAX_SPKI_LEN 1024u  // its public key
 #define DC_MAX_SIGNATURE_LEN 1024u
-#define DC_MAX_CERTIFICATE_LEN 30720u      // the leaf that it belongs to
-#define DC_CREDENTIAL_HEADER_LEN 9u        // valid_time, scheme, length of the SPKI
-#define DC_MAX_LIFETIME_S (7 * 24 * 3600)  // RFC 9345, section 4.1.3
+#define DC_MAX_CERTIFICATE_LEN 30720u  // the leaf that it belongs to
+#define DC_CREDENTIAL_HEADER_LEN 9u    // valid_time, scheme, length of the SPKI
+#define DC_MAX_LIFETIME_S 604800       // 7 days; RFC 9345, section 4.1.3
 #define DC_CONTEXT_SERVER "TLS, server delegated credentials"
 #define DC_CONTEXT_CLIENT "TLS, client delegated credentials"
 

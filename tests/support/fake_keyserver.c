@@ -243,8 +243,10 @@ void fake_keyserver_start(struct fake_keyserver *fake, struct loop *loop, SSL_CT
 }
 
 void fake_keyserver_drop(struct fake_keyserver *fake) {
-  while (fake->peers != NULL) {
-    free_peer(fake->peers);
+  struct fake_peer *next = NULL;
+  for (struct fake_peer *peer = fake->peers; peer != NULL; peer = next) {
+    next = peer->next;
+    free_peer(peer);
   }
 }
 

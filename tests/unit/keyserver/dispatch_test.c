@@ -119,7 +119,7 @@ static void signs_counts_and_audits(void **state) {
   uint8_t digest[32];
   char hex[65];
   struct frame request = good_request(digest);
-  struct frame reply = {0};
+  struct frame reply;
   const char *path = test_path("audit-sign");
   char *text = NULL;
   json_t *line = NULL;
@@ -154,7 +154,7 @@ static void answers_pings_without_an_audit_line(void **state) {
   uint8_t packet[FRAME_MAX_LEN];
   uint8_t big[60000] = {1, 2, 3};
   struct frame ping = {.id = 5, .has_opcode = true, .opcode = FRAME_OP_PING};
-  struct frame reply = {0};
+  struct frame reply;
   const char *path = test_path("audit-ping");
   char *text = NULL;
   (void)state;
@@ -223,7 +223,7 @@ static void answers_every_cut_and_flipped_packet(void **state) {
   (void)encode(packet, &request);
   for (size_t at = FRAME_HEADER_LEN; at < 300; at++) {
     for (int bit = 0; bit < 8; bit++) {
-      struct frame reply = {0};
+      struct frame reply;
       packet[at] ^= (uint8_t)(1 << bit);
       reply = dispatch(bytes_of(packet, len));
       // What is signed all the same is the same message.

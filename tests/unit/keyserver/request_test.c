@@ -128,7 +128,9 @@ static struct message dc_of(const struct dc_spec *spec) {
   append(&m, input, len);
   if (spec->is_client) {
     context = memmem(m.data, m.len, "TLS, server", 11);
-    memcpy(context, "TLS, client", 11);
+    for (int i = 0; i < 6; i++) {
+      context[5 + i] = (uint8_t) "client"[i];  // in the place of "server"
+    }
   }
   free(input);
   OPENSSL_free(spki);
