@@ -24,7 +24,7 @@ struct subcommand {
 };
 
 int handshakes_main(int argc, char **argv);
-int keyserver_main(int argc, char **argv);
+int floor_main(int argc, char **argv);
 int keyserver_main(int argc, char **argv);
 int nss_main(int argc, char **argv);  // only where NSS is: DEPUTY_BENCH_HAS_NSS
 

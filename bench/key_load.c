@@ -119,6 +119,17 @@ static void write_message(uint8_t out[MESSAGE_LEN], int64_t number) {
   memcpy(out + 64 + sizeof(SIGNED_TEXT), &number, sizeof(number));
 }
 
+static size_t item_len(struct bytes value) { return value.len == 0 ? 0 : 3 + value.len; }
+
+// The padding is the last item: without it the packet ends sooner.
+static size_t cut_padding(uint8_t *packet, const struct frame *frame) {
+  const size_t body_len =
+      3 + 1 + item_len(frame->payload) + item_len(frame->extra) + item_len(frame->ski);
+  packet[2] = (uint8_t)(body_len >> 8);
+  packet[3] = (uint8_t)body_len;
+  return FRAME_HEADER_LEN + body_len;
+}
+
 static size_t write_request(uint8_t *out, const struct key_load_options *o,
                             const struct flight *flight, uint32_t id) {
   uint8_t message[MESSAGE_LEN];
@@ -141,7 +152,7 @@ static size_t write_request(uint8_t *out, const struct key_load_options *o,
     }
   }
   CHECK(frame_encode(out, FRAME_PAD_TO_LEN, &len, &frame) == STATUS_OK);
-  return len;
+  return o->is_unpadded ? cut_padding(out, &frame) : len;
 }
 
 // Sends the next request; false when the connection's output is full.

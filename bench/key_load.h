@@ -22,7 +22,8 @@
 #include "common/wire/scheme.h"
 
 #define KEY_LOAD_MAX_WINDOW 4096
-#define KEY_LOAD_MAX_CONNECTIONS 4096
+#define KEY_LOAD_MAX_CONNECTIONS 20000
+#define KEY_LOAD_MAX_FLIGHTS 1000000  // connections times window
 
 // A key to sign with. `public_key` is borrowed; NULL when signatures cannot be checked.
 struct key_target {
@@ -39,6 +40,7 @@ struct key_load_options {
   const struct key_target *keys;
   size_t num_keys;  // they take turns; 0: pings
   bool is_blind;    // a bare digest, without the message (item 0x14)
+  bool is_unpadded;
   int64_t connections;
   int64_t window;
   double rate_per_s;  // 0: closed loop

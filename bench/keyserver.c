@@ -23,6 +23,7 @@ struct keyserver_options {
   const char *certificate;
   const char *key;
   const char *sign_certificates;
+  const char *ski;
   const char *scheme;
   const char *server_pid;
   const char *label;
@@ -39,6 +40,7 @@ struct keyserver_options {
   int64_t verify_every;
   bool pings;
   bool is_blind;
+  bool is_unpadded;
   bool allows_tls12;
   bool shows_progress;
 };
@@ -61,12 +63,17 @@ static const struct option_row table[] = {
     {"sign-certificate", OPTION_TEXT, FIELD(sign_certificates), NULL, 0, 0, NULL,
      "PEM files, with commas between them, of the certificates whose keys are to sign, in"
      " turns", false},
+    {"ski", OPTION_TEXT, FIELD(ski), NULL, 0, 0, NULL,
+     "the signing key's identifier, 40 hex digits, instead of a certificate; needs --scheme, and"
+     " nothing is checked", false},
     {"scheme", OPTION_TEXT, FIELD(scheme), NULL, 0, 0, NULL,
      "signature scheme, as rsa_pss_rsae_sha256 (default: what TLS 1.3 wants of the key)", false},
     {"ping", OPTION_FLAG, FIELD(pings), NULL, 0, 0, NULL,
      "pings instead of signatures: the round trip with the framing", false},
     {"blind", OPTION_FLAG, FIELD(is_blind), NULL, 0, 0, NULL,
      "send the bare digest, as a foreign client would, not the message with it", false},
+    {"unpadded", OPTION_FLAG, FIELD(is_unpadded), NULL, 0, 0, NULL,
+     "leave the padding of requests out", false},
     {"connections", OPTION_COUNT, FIELD(connections), "1", 1, KEY_LOAD_MAX_CONNECTIONS, NULL,
      "connections", false},
     {"window", OPTION_COUNT, FIELD(window), NULL, 1, KEY_LOAD_MAX_WINDOW, NULL,
@@ -171,14 +178,30 @@ out:
   return st;
 }
 
+static enum status add_ski(struct plan *plan, const struct keyserver_options *o,
+                           struct errmsg *err) {
+  struct key_target *key = &plan->keys[0];
+  key->scheme = o->scheme == NULL ? NULL : scheme_by_name(o->scheme);
+  key->name = o->ski;
+  if (key->scheme == NULL || bytes_from_hex(key->ski, sizeof(key->ski), o->ski) != STATUS_OK) {
+    return errmsg_set(err, STATUS_CONFIG, "--ski wants 40 hex digits, and a --scheme with it");
+  }
+  plan->num_keys = 1;
+  return STATUS_OK;
+}
+
 static enum status read_keys(struct plan *plan, const struct keyserver_options *o,
                              struct errmsg *err) {
   enum status st = STATUS_OK;
-  if (o->pings != (o->sign_certificates == NULL)) {
-    return errmsg_set(err, STATUS_CONFIG, "either --ping or --sign-certificate is needed");
+  if (o->pings + (o->sign_certificates != NULL) + (o->ski != NULL) != 1) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "one of --ping, --sign-certificate and --ski is needed, and no more");
   }
   if (o->pings) {
     return STATUS_OK;
+  }
+  if (o->ski != NULL) {
+    return add_ski(plan, o, err);
   }
   plan->paths = strdup(o->sign_certificates);
   if (plan->paths == NULL) {
@@ -206,6 +229,7 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
       .host = o->host,
       .keys = plan->keys,
       .is_blind = o->is_blind,
+      .is_unpadded = o->is_unpadded,
       .connections = o->connections,
       .window = o->window > 0 ? o->window : window,
       .rate_per_s = o->rate_per_s,
@@ -218,6 +242,11 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
       .verify_every = o->verify_every,
       .shows_progress = o->shows_progress,
   };
+  if (plan->load.connections * plan->load.window > KEY_LOAD_MAX_FLIGHTS) {
+    st = errmsg_set(err, STATUS_CONFIG, "--connections times --window is over %d",
+                    KEY_LOAD_MAX_FLIGHTS);
+    goto out;
+  }
   TRY(bench_resolve(&plan->load.target, o->target, err));
   TRY(read_keys(plan, o, err));
   plan->load.num_keys = plan->num_keys;

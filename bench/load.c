@@ -697,13 +697,13 @@ static void enter_drain(struct load *load, bool is_interrupted) {
 }
 
 static void advance_run(struct load *load) {
-  const int64_t limit_ns = load->deadline_ns + load->options->timeout_ms * NS_PER_MS;
   if (load->options->rate_per_s > 0) {
     fill_open(load);
   } else {
     fill_closed(load);
   }
-  if (load->deadline_ns != 0 && load->now_ns >= limit_ns) {
+  if (load->deadline_ns != 0 &&
+      load->now_ns >= load->deadline_ns + load->options->timeout_ms * NS_PER_MS) {
     fail_unstarted(load);
   }
   // Connections that only wait for the server's goodbye are not waited for.

@@ -10,12 +10,11 @@
 static const struct subcommand subcommands[] = {
     {"handshakes", "TLS 1.3 handshakes by a light client that knows delegated credentials",
      handshakes_main},
-    {"keyserver", "signatures of a key server, pipelined over any number of connections",
-     keyserver_main},
 #if DEPUTY_BENCH_HAS_NSS
     {"nss", "TLS 1.3 handshakes by NSS, which checks all that Firefox would", nss_main},
 #endif
     {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
+    {"floor", "the least that can be spent: handshakes in memory, bare crypto", floor_main},
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 

@@ -356,6 +356,10 @@ static json_t *server_cpu_json(const struct recorder *r, const char *unit) {
   }
   (void)json_object_set_new(object, "total_us", json_real(total_us));
   add_cost(object, unit, total_us, r->num_ok);
+  if (total_us > 0) {
+    (void)json_object_set_new(object, "ok_per_cpu_s",
+                              json_real((double)r->num_ok * 1e6 / total_us));
+  }
   return object;
 }
 
