@@ -2,11 +2,10 @@
 #include "keyserver/dispatch.h"
 
 #include "common/base/clock.h"
-#include "common/base/log.h"
-#include "common/tls/tls_error.h"
 
 #define US_PER_S 1000000
 #define NS_PER_US 1000
+#define US_PER_MS 1000
 
 // Encoding into room that is large enough can only fail by a fault of ours.
 static size_t encode_error(uint8_t *out, size_t max, uint32_t id, enum refusal refusal) {
@@ -36,18 +35,6 @@ static enum refusal decode(struct request *req, const struct frame_header *heade
   return REFUSAL_NONE;
 }
 
-static enum refusal sign(const struct request *req, uint8_t signature[SIGN_MAX_LEN], size_t *len) {
-  char why[TLS_ERROR_TEXT_LEN];
-
-  if (sign_run(&req->job, signature, len) == STATUS_OK) {
-    return REFUSAL_NONE;
-  }
-  // A key that passed its self-test and fails now: an operator must look.
-  log_error(0, "signing_failed", "key=%s why=%s", req->key->label,
-            tls_error_drain(why, sizeof why));
-  return REFUSAL_CRYPTO;
-}
-
 // audit: the line is written before the reply is. When it cannot be kept, policy
 // says whether the signature may leave all the same.
 static enum refusal audit(struct dispatcher *d, const struct audit_subject *subject,
@@ -73,8 +60,40 @@ static void count(struct stats *stats, const struct request *req, enum refusal r
   }
 }
 
+// finish audits, counts and encodes what came of a request.
+static size_t finish(struct dispatcher *d, const struct audit_subject *subject,
+                     const struct request *req, enum refusal refusal, struct bytes payload,
+                     int64_t wall_us, uint8_t *out, size_t max) {
+  refusal = audit(d, subject, req, refusal, wall_us);
+  count(d->stats, req, refusal);
+  return refusal == REFUSAL_NONE ? encode_reply(out, max, req->frame.id, FRAME_OP_SUCCESS, payload)
+                                 : encode_error(out, max, req->frame.id, refusal);
+}
+
+// defer hands a request over that would take long.
+static enum refusal defer(struct dispatcher *d, struct slow_owner *owner,
+                          const struct audit_subject *subject, const struct request *req,
+                          struct bytes body, int64_t wall_us) {
+  const int64_t due_ms = clock_monotonic_us() / US_PER_MS + d->sign_limit_ms;
+
+  switch (slow_start(d->slow, owner, subject->client.spki_sha256[0], d->snapshot, req, body,
+                     wall_us, due_ms)) {
+    case STATUS_OK:
+      return REFUSAL_NONE;
+    case STATUS_LIMIT:
+      return REFUSAL_QUEUE_FULL;
+    default:
+      return REFUSAL_INTERNAL;
+  }
+}
+
+static bool is_slow(const struct dispatcher *d, const struct slow_owner *owner,
+                    const struct request *req) {
+  return req->key->is_slow && owner != NULL && d->slow != NULL && d->slow->pool != NULL;
+}
+
 struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
-                                  const struct audit_subject *subject,
+                                  struct slow_owner *owner, const struct audit_subject *subject,
                                   const struct frame_header *header, struct bytes body,
                                   uint8_t *out, size_t max) {
   struct request req = {0};
@@ -94,14 +113,28 @@ struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
   if (refusal == REFUSAL_NONE) {
     refusal = request_judge(&req, asker, wall_us / US_PER_S, clock_monotonic_us() * NS_PER_US);
   }
-  if (refusal == REFUSAL_NONE) {
-    refusal = sign(&req, signature, &signature_len);
+  if (refusal == REFUSAL_NONE && is_slow(d, owner, &req)) {
+    refusal = defer(d, owner, subject, &req, body, wall_us);
+    if (refusal == REFUSAL_NONE) {
+      return done;  // its reply comes later
+    }
+  } else if (refusal == REFUSAL_NONE) {
+    refusal = request_sign(&req.job, signature, &signature_len);
     done.cost = req.key->cost;
   }
-  refusal = audit(d, subject, &req, refusal, wall_us);
-  count(d->stats, &req, refusal);
-  done.reply_len = refusal == REFUSAL_NONE ? encode_reply(out, max, header->id, FRAME_OP_SUCCESS,
-                                                          bytes_of(signature, signature_len))
-                                           : encode_error(out, max, header->id, refusal);
+  done.reply_len =
+      finish(d, subject, &req, refusal, bytes_of(signature, signature_len), wall_us, out, max);
   return done;
+}
+
+size_t dispatch_slow(struct dispatcher *d, const struct audit_subject *subject,
+                     const struct slow_request *slow, const struct slow_result *result,
+                     uint8_t *out, size_t max) {
+  return finish(d, subject, &slow->req, result->refusal, result->payload, slow->wall_us, out, max);
+}
+
+void dispatch_gone(struct dispatcher *d, const struct audit_subject *subject,
+                   const struct slow_request *slow) {
+  (void)audit(d, subject, &slow->req, REFUSAL_CLIENT_GONE, slow->wall_us);
+  count(d->stats, &slow->req, REFUSAL_CLIENT_GONE);
 }

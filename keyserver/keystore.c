@@ -200,6 +200,7 @@ static enum status describe_key(struct key *key, const char *path, const char *n
   }
   key->kind = key_kind_of(key->pkey);
   key->cost = sign_cost(key->kind, EVP_PKEY_bits(key->pkey));
+  key->is_slow = sign_is_slow(key->kind, EVP_PKEY_bits(key->pkey));
   key->opcodes = all_opcodes(key->kind);
   key->dc_max_lifetime_s = DC_MAX_LIFETIME_S;
   if (key_identify(key->key_id, key->ski, key->pkey) != STATUS_OK ||

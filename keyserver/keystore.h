@@ -16,6 +16,7 @@
 #define DEPUTY_KEYSERVER_KEYSTORE_H_
 
 #include <openssl/base.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,7 @@ struct key {
   uint8_t key_id[32];  // SHA-256 of the SubjectPublicKeyInfo
   enum key_kind kind;
   unsigned cost;   // of one signature, in units of a P-256 one (sign.h)
+  bool is_slow;    // signed by a thread of its own kind (slow.h)
   EVP_PKEY *pkey;  // owned
   char *label;     // NAME of NAME.key
   char **names;    // dNSNames of its certificates, lower case

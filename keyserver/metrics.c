@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "keyserver/metrics.h"
 
+#include <string.h>
+
 #include "common/base/log.h"
 #include "common/wire/scheme.h"
 
@@ -107,8 +109,40 @@ static void write_state(struct metrics_text *text, const struct server *server) 
   gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);
 }
 
+static void write_lanes(struct metrics_text *text, const struct server *server) {
+  static const struct {
+    const char *name;
+    enum metric_type type;
+    const char *help;
+    size_t offset;
+  } families[] = {
+      {P "slow_queued", METRIC_GAUGE, "Jobs that wait for a signer thread now.",
+       offsetof(struct signer_lane_stats, num_queued)},
+      {P "slow_running", METRIC_GAUGE, "Jobs that a signer thread works on now.",
+       offsetof(struct signer_lane_stats, num_running)},
+      {P "slow_done_total", METRIC_COUNTER, "Jobs done by signer threads.",
+       offsetof(struct signer_lane_stats, num_done)},
+      {P "slow_full_total", METRIC_COUNTER, "Jobs refused as the queue was full.",
+       offsetof(struct signer_lane_stats, num_full)},
+      {P "slow_cancelled_total", METRIC_COUNTER,
+       "Jobs taken out of the queue: the client left, or the time was up.",
+       offsetof(struct signer_lane_stats, num_cancelled)},
+  };
+  for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
+    metrics_family(text, families[f].name, families[f].type, families[f].help);
+    for (unsigned i = 0; i < signer_pool_num_lanes(server->pool); i++) {
+      struct signer_lane_stats stats;
+      uint64_t value = 0;
+      signer_pool_stats(&stats, server->pool, i);
+      memcpy(&value, (const char *)&stats + families[f].offset, sizeof value);
+      metrics_sample(text, families[f].name, (double)value, "lane", stats.name, NULL);
+    }
+  }
+}
+
 void metrics_write(struct metrics_text *text, const struct server *server) {
   write_requests(text, server);
   write_connections(text, server);
+  write_lanes(text, server);
   write_state(text, server);
 }

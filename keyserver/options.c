@@ -102,6 +102,22 @@ static const struct config_option limits_table[] = {
      .min = 0,
      .max = TEN_MINUTES_MS,
      .help = "Time that SIGTERM leaves for finishing what is in hand"},
+    {.name = "sign_timeout",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct limit_options, sign_ms),
+     .fallback = "5s",
+     .min = 100,
+     .max = TEN_MINUTES_MS,
+     .help = "A slow signature (RSA above 2048 bits, a token's) that is not there by then is "
+             "answered busy, so that clients try another server"},
+    {.name = "max_queued",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct limit_options, max_queued),
+     .fallback = "1024",
+     .min = 2,
+     .max = 1000000,
+     .help = "Slow signatures that may wait, for each token and for local keys, of which one "
+             "client may take half; more are answered busy; a change needs a restart"},
     {.type = CONFIG_END},
 };
 
@@ -226,6 +242,14 @@ const struct config_option keyserver_options[] = {
      .min = 0,
      .max = OPTIONS_MAX_WORKERS,
      .help = "Threads that sign; 0: one for each core; a change needs a restart"},
+    {.name = "signers",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct options, num_signers),
+     .fallback = "0",
+     .min = 0,
+     .max = 64,
+     .help = "Threads for local keys that are slow: RSA above 2048 bits; they give way to the "
+             "workers; 0: one for each core; a change needs a restart"},
     {.name = "user",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct options, user),

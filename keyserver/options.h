@@ -38,6 +38,8 @@ struct limit_options {
   int64_t packet_ms;
   int64_t write_ms;
   int64_t drain_ms;
+  int64_t sign_ms;
+  int64_t max_queued;  // for each lane of the signer threads
 };
 
 // One grant: these clients may use these keys for these purposes. All grants
@@ -75,6 +77,7 @@ struct options {
   char **key_folders;
   size_t num_key_folders;
   int64_t num_workers;
+  int64_t num_signers;
   char *user;
   char *log;
   struct audit_options audit;

@@ -2,6 +2,7 @@
 #include "keyserver/peer.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,8 @@ struct peer {
   struct asker asker;
   uint64_t generation;  // of the snapshot that `asker` was made for
   struct audit_subject subject;
+  struct slow_owner slow;  // requests that signer threads have
+  size_t max_output_len;   // of the stream
   int64_t opened_ms;
   int64_t active_ms;   // when input last came
   int64_t partial_ms;  // since when a packet is incomplete; 0: none is
@@ -33,6 +36,7 @@ struct peer {
   bool is_open;  // the handshake is done
   bool is_eof;   // the client will ask no more
   bool is_closing;
+  bool is_paused;  // no more is read until a slow reply has left
 };
 
 // --- the list ------------------------------------------------------------------------
@@ -137,8 +141,17 @@ enum turn {
   TURN_GO,    // one packet answered
   TURN_IDLE,  // no whole packet is there
   TURN_FULL,  // the client has to read some of its replies first
+  TURN_WAIT,  // signer threads have to answer some of its requests first
   TURN_GONE,  // the connection is over
 };
+
+// must_wait: room for the replies that signer threads still owe is kept free, so
+// that each can be written the moment it comes.
+static bool must_wait(const struct peer *peer, size_t room) {
+  const size_t owed = peer->slow.num * SLOW_REPLY_LEN;
+  return owed > 0 &&
+         tls_stream_unsent(peer->stream) + owed + SLOW_REPLY_LEN + room > peer->max_output_len;
+}
 
 // serve_packet answers the first packet of the input.
 static enum turn serve_packet(struct peer *peer, unsigned *cost) {
@@ -157,12 +170,15 @@ static enum turn serve_packet(struct peer *peer, unsigned *cost) {
     return TURN_IDLE;
   }
   room = DISPATCH_REPLY_LEN(header.body_len);
+  if (must_wait(peer, room)) {
+    return TURN_WAIT;
+  }
   st = tls_stream_reserve(peer->stream, &out, room);
   if (st != STATUS_OK) {
     return st == STATUS_LIMIT ? TURN_FULL : TURN_GONE;
   }
-  done = dispatch_packet(&peer->worker->dispatcher, &peer->asker, &peer->subject, &header,
-                         bytes_of(in.data + FRAME_HEADER_LEN, header.body_len), out, room);
+  done = dispatch_packet(&peer->worker->dispatcher, &peer->asker, &peer->slow, &peer->subject,
+                         &header, bytes_of(in.data + FRAME_HEADER_LEN, header.body_len), out, room);
   tls_stream_commit(peer->stream, done.reply_len);
   tls_stream_consume(peer->stream, FRAME_HEADER_LEN + header.body_len);
   peer->num_requests++;
@@ -202,13 +218,51 @@ static void serve(struct peer *peer) {
   }
   if (has_whole_packet(peer)) {
     peer->partial_ms = 0;
-    tls_stream_again(peer->stream);
-  } else if (peer->is_eof) {
-    close_peer(peer);
-  } else {
+    if (turn == TURN_WAIT) {
+      peer->is_paused = true;
+      tls_stream_pause(peer->stream, true);
+    } else {
+      tls_stream_again(peer->stream);
+    }
+  } else if (!peer->is_eof) {
     note_partial(peer);
+  } else if (peer->slow.num == 0) {
+    close_peer(peer);
   }
 }
+
+// --- what signer threads have answered -----------------------------------------------------
+
+static struct peer *peer_of(struct slow_owner *owner) {
+  return (struct peer *)(void *)((char *)owner - offsetof(struct peer, slow));
+}
+
+static void on_slow_done(void *arg, struct slow_request *slow, const struct slow_result *result) {
+  struct peer *peer = peer_of(slow->owner);
+  struct dispatcher *dispatcher = arg;
+  uint8_t *out = NULL;
+
+  if (tls_stream_reserve(peer->stream, &out, SLOW_REPLY_LEN) != STATUS_OK) {
+    dispatch_gone(dispatcher, &peer->subject, slow);  // closing, or no memory
+    close_peer(peer);
+    return;
+  }
+  tls_stream_commit(peer->stream,
+                    dispatch_slow(dispatcher, &peer->subject, slow, result, out, SLOW_REPLY_LEN));
+  peer->active_ms = loop_now_ms(peer->worker->loop);
+  if (peer->is_paused) {
+    peer->is_paused = false;
+    tls_stream_pause(peer->stream, false);
+  } else if (peer->is_eof && peer->slow.num == 0 && !has_whole_packet(peer)) {
+    close_peer(peer);
+  }
+}
+
+static void on_slow_gone(void *arg, struct slow_request *slow) {
+  dispatch_gone(arg, &peer_of(slow->owner)->subject, slow);
+}
+
+const struct slow_events peer_slow_events = {.on_done = on_slow_done, .on_gone = on_slow_gone};
 
 static void on_data(void *arg) {
   struct peer *peer = arg;
@@ -262,6 +316,7 @@ static const struct tls_stream_events events = {
 // --- life ----------------------------------------------------------------------------------
 
 void peer_free(struct peer *peer) {
+  slow_drop_owner(&peer->worker->slow, &peer->slow);
   remove_from_list(peer);
   tls_stream_free(peer->stream);
   census_part(peer->worker->census, peer->client);
@@ -280,7 +335,7 @@ void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining) {
     close_peer(peer);
     return;
   }
-  if (!is_draining || now_ms - peer->active_ms < PEER_QUIET_MS) {
+  if (!is_draining || peer->slow.num > 0 || now_ms - peer->active_ms < PEER_QUIET_MS) {
     return;
   }
   if (!peer->is_open) {
@@ -300,6 +355,7 @@ static struct peer *peer_new(struct worker *worker, int fd) {
   peer->worker = worker;
   // Workers' ids do not meet, so a line names one connection of the process.
   peer->id = (++worker->last_id << 8) | worker->index;
+  peer->max_output_len = worker->limits.max_output_len;
   peer->opened_ms = loop_now_ms(worker->loop);
   peer->active_ms = peer->opened_ms;
   if (address_of_peer(&address, fd) == STATUS_OK) {

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/base/status.h"
+#include "keyserver/slow.h"
 
 // One connection's share of a round, in units of a P-256 signature: 1 ms.
 #define PEER_TURN_COST 64u
@@ -38,6 +39,10 @@ void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining);
 
 // peer_free closes at once. The worker's list is left.
 void peer_free(struct peer *peer);
+
+// peer_slow_events get what signer threads have answered; arg is the worker's
+// dispatcher.
+extern const struct slow_events peer_slow_events;
 
 // peer_next walks the worker's list.
 struct peer *peer_next(const struct peer *peer);

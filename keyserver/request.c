@@ -6,9 +6,13 @@
 #include <openssl/sha.h>
 #include <string.h>
 
+#include "common/base/log.h"
 #include "common/tls/cert.h"
+#include "common/tls/tls_error.h"
 #include "common/wire/dc.h"
 #include "common/wire/scheme.h"
+
+#define LINES_PER_S 5
 
 // clang-format off
 static const struct refusal_row {
@@ -41,6 +45,10 @@ static const struct refusal_row {
     [REFUSAL_DC_PAST_CERTIFICATE] = {"dc_past_certificate",   FRAME_ERROR_BAD_MESSAGE},
     [REFUSAL_CSR_OTHER_KEY]       = {"csr_other_key",         FRAME_ERROR_BAD_MESSAGE},
     [REFUSAL_RATE]                = {"rate",                  FRAME_ERROR_RATE},
+    [REFUSAL_QUEUE_FULL]          = {"queue_full",            FRAME_ERROR_BUSY},
+    [REFUSAL_SIGN_TIMEOUT]        = {"sign_timeout",          FRAME_ERROR_BUSY},
+    [REFUSAL_CLIENT_GONE]         = {"client_gone",           FRAME_ERROR_BUSY},
+    [REFUSAL_TOKEN]               = {"token",                 FRAME_ERROR_BUSY},
     [REFUSAL_CRYPTO]              = {"crypto",                FRAME_ERROR_CRYPTOGRAPHY},
     [REFUSAL_AUDIT]               = {"audit",                 FRAME_ERROR_BUSY},
     [REFUSAL_INTERNAL]            = {"internal",              FRAME_ERROR_INTERNAL},
@@ -292,4 +300,51 @@ enum refusal request_judge(struct request *req, struct asker *asker, int64_t now
     refusal = REFUSAL_RATE;
   }
   return refusal;
+}
+
+enum refusal request_sign(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size_t *out_len) {
+  static struct log_gate gate;
+  char why[TLS_ERROR_TEXT_LEN];
+  uint64_t num_held = 0;
+  const enum status st = sign_run(job, out, out_len);
+
+  if (st == STATUS_OK) {
+    return REFUSAL_NONE;
+  }
+  if (st == STATUS_UNAVAILABLE) {
+    return REFUSAL_TOKEN;  // logged once, when the token went away
+  }
+  // A key that passed its self-test and fails now: an operator must look.
+  (void)tls_error_drain(why, sizeof why);
+  if (log_gate_pass(&gate, LINES_PER_S, &num_held)) {
+    log_error(0, "signing_failed", "key=%s why=%s held=%llu", job->key->label, why,
+              (unsigned long long)num_held);
+  }
+  return REFUSAL_CRYPTO;
+}
+
+// move_run lets a run that lies in `from` begin at the same place of `to`.
+static void move_run(struct bytes *run, struct bytes from, const uint8_t *to) {
+  const uintptr_t at = (uintptr_t)run->data;
+  const uintptr_t start = (uintptr_t)from.data;
+
+  if (run->data != NULL && at >= start && at - start <= from.len) {
+    run->data = to + (at - start);
+  }
+}
+
+void request_move(struct request *to, const struct request *from, struct bytes body,
+                  const uint8_t *copy) {
+  *to = *from;
+  struct bytes *const runs[] = {
+      &to->frame.payload,      &to->frame.extra,     &to->frame.ski,     &to->frame.key_digest,
+      &to->frame.client_ip,    &to->frame.server_ip, &to->frame.sni,     &to->frame.cert_id,
+      &to->frame.custom,       &to->message,         &to->job.digest,    &to->input.transcript_hash,
+      &to->input.certificate,  &to->input.csr_spki,  &to->input.dc.spki, &to->input.dc.credential,
+      &to->input.dc.signature,
+  };
+  for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+    move_run(runs[i], body, copy);
+  }
+  move_run(&to->job.digest, bytes_of(from->digest, sizeof from->digest), to->digest);
 }

@@ -55,9 +55,13 @@ enum refusal {
   REFUSAL_DC_PAST_CERTIFICATE,  // ends after the certificate
   REFUSAL_CSR_OTHER_KEY,        // the request is for another key
   // Now.
-  REFUSAL_RATE,    // over the grant's rate
-  REFUSAL_CRYPTO,  // the signature could not be made
-  REFUSAL_AUDIT,   // its audit line could not be kept
+  REFUSAL_RATE,          // over the grant's rate
+  REFUSAL_QUEUE_FULL,    // too many wait for a signer thread
+  REFUSAL_SIGN_TIMEOUT,  // waited too long for one
+  REFUSAL_CLIENT_GONE,   // the client left while it waited; nobody gets this answer
+  REFUSAL_TOKEN,         // the key's token is away
+  REFUSAL_CRYPTO,        // the signature could not be made
+  REFUSAL_AUDIT,         // its audit line could not be kept
   REFUSAL_INTERNAL,
   REFUSAL_NUM,
 };
@@ -104,5 +108,14 @@ struct request {
 // the monotonic time `now_ns`. REFUSAL_NONE: req->job may be signed, and the
 // grant has been charged.
 enum refusal request_judge(struct request *req, struct asker *asker, int64_t now_s, int64_t now_ns);
+
+// request_sign makes the signature of a request that was let through, and logs
+// why if it cannot. Any thread.
+enum refusal request_sign(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size_t *out_len);
+
+// request_move makes *to a copy of a judged request that borrows from `copy`,
+// where the packet's `body` has been copied to, and no longer from the packet.
+void request_move(struct request *to, const struct request *from, struct bytes body,
+                  const uint8_t *copy);
 
 #endif  // DEPUTY_KEYSERVER_REQUEST_H_

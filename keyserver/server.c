@@ -23,6 +23,7 @@
 #define METRICS_MAX_BODY_LEN 1024
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
+#define SIGNERS_NICE 10  // slow signatures take what the workers leave
 
 // --- sockets -----------------------------------------------------------------------------
 
@@ -217,6 +218,8 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
   } fixed[] = {
       {"listen", lists_equal(now->listen, now->num_listen, then->listen, then->num_listen)},
       {"workers", now->num_workers == then->num_workers},
+      {"signers", now->num_signers == then->num_signers},
+      {"limits.max_queued", now->limits.max_queued == then->limits.max_queued},
       {"user", texts_equal(now->user, then->user)},
       {"log", texts_equal(now->log, then->log)},
       {"audit.path", texts_equal(now->audit.path, then->audit.path)},
@@ -309,10 +312,37 @@ out:
 
 // --- life --------------------------------------------------------------------------------------
 
+static int64_t num_default_signers(void) {
+  const size_t num = count_cores();
+  return num < SIGNER_MAX_THREADS ? (int64_t)num : SIGNER_MAX_THREADS;
+}
+
+static enum status start_signers(struct server *server, unsigned *rsa_lane, struct errmsg *err) {
+  const struct options *options = &server->snapshot->options;
+  const struct signer_lane_config rsa = {
+      .name = "rsa",
+      .num_threads =
+          (unsigned)(options->num_signers > 0 ? options->num_signers : num_default_signers()),
+      .max_queued = (unsigned)options->limits.max_queued,
+      .nice = SIGNERS_NICE,
+  };
+  enum status st = STATUS_OK;
+
+  TRY(signer_pool_new(&server->pool));
+  TRY(signer_pool_add_lane(server->pool, rsa_lane, &rsa));
+
+out:
+  return st == STATUS_OK
+             ? st
+             : errmsg_set(err, st, "the signer threads cannot be started: %s", strerror(errno));
+}
+
 static enum status start_workers(struct server *server, struct errmsg *err) {
   const size_t len = server->num_workers * sizeof(struct worker);
   enum status st = STATUS_OK;
+  unsigned rsa_lane = 0;
 
+  TRY(start_signers(server, &rsa_lane, err));
   server->workers = aligned_alloc(_Alignof(struct worker), len);
   if (server->workers == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "no memory for %zu workers", server->num_workers);
@@ -321,6 +351,7 @@ static enum status start_workers(struct server *server, struct errmsg *err) {
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
     st = worker_init(&server->workers[i], (unsigned)i, server->snapshot, server->census,
                      server->audit, &server->fds[i * server->num_listen], server->num_listen);
+    worker_use_pool(&server->workers[i], server->pool, rsa_lane, SIGNER_MAX_LANES);
   }
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
     st = worker_start(&server->workers[i]);
@@ -328,7 +359,9 @@ static enum status start_workers(struct server *server, struct errmsg *err) {
   if (st != STATUS_OK) {
     return errmsg_set(err, st, "the workers cannot be started: %s", strerror(errno));
   }
-  return STATUS_OK;
+
+out:
+  return st;
 }
 
 enum status server_serve(struct server *server, const char *config_path, struct errmsg *err) {
@@ -358,9 +391,15 @@ out:
 }
 
 void server_cleanup(struct server *server) {
+  // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
+  // of the process takes them.
+  if (server->pool != NULL) {
+    (void)signer_pool_stop(server->pool);
+  }
   for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
     worker_cleanup(&server->workers[i]);
   }
+  signer_pool_free(server->pool);
   free(server->workers);
   http_server_free(server->metrics);
   if (server->fds != NULL) {  // server_bind was called

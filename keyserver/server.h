@@ -16,6 +16,7 @@
 #include "common/http/http_server.h"
 #include "common/net/loop.h"
 #include "keyserver/census.h"
+#include "keyserver/signer_pool.h"
 #include "keyserver/snapshot.h"
 #include "keyserver/worker.h"
 
@@ -26,6 +27,7 @@ struct server {
   struct snapshot *snapshot;  // in force
   struct census *census;
   struct sink *audit;
+  struct signer_pool *pool;
   size_t num_workers;
   struct worker *workers;
   // Listening sockets: num_listen for each worker, until the worker takes them.

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #define RSA_2048_COST 33
+#define RSA_MAX_FAST_BITS 2048
 
 enum status sign_run(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size_t *out_len) {
   return scheme_sign_digest(job->scheme, job->key->pkey, out, SIGN_MAX_LEN, out_len, job->digest);
@@ -24,6 +25,10 @@ unsigned sign_cost(enum key_kind kind, int bits) {
     default:
       return 1;
   }
+}
+
+bool sign_is_slow(enum key_kind kind, int bits) {
+  return kind == KEY_KIND_RSA && bits > RSA_MAX_FAST_BITS;
 }
 
 enum status sign_self_test(const struct key *key) {

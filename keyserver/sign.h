@@ -5,6 +5,7 @@
 #ifndef DEPUTY_KEYSERVER_SIGN_H_
 #define DEPUTY_KEYSERVER_SIGN_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,9 @@ enum status sign_run(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size
 // sign_cost is the time one signature takes, in units of a P-256 signature
 // (some 17 us): what a worker uses to share its time among connections.
 unsigned sign_cost(enum key_kind kind, int bits);
+
+// sign_is_slow: is this better signed by a thread of its own?
+bool sign_is_slow(enum key_kind kind, int bits);
 
 // sign_self_test signs and verifies, so that a key with a wrong public half is
 // found at load time, and what BoringSSL prepares on first use is prepared.

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/wire/frame.h"
 #include "keyserver/peer.h"
@@ -16,6 +17,7 @@
 #define SWEEP_MS 1000
 #define SWEEP_DRAINING_MS 50
 #define LINES_PER_S 5
+#define US_PER_MS 1000
 
 // --- accepting -------------------------------------------------------------------------
 
@@ -88,6 +90,7 @@ static void on_sweep(void *arg) {
   const int64_t now_ms = loop_now_ms(worker->loop);
   struct peer *next = NULL;
 
+  slow_expire(&worker->slow, clock_monotonic_us() / US_PER_MS);
   for (struct peer *peer = worker->peers; peer != NULL; peer = next) {
     next = peer_next(peer);
     peer_sweep(peer, now_ms, worker->is_draining);
@@ -113,6 +116,8 @@ static void use_snapshot(struct worker *worker, struct snapshot *snapshot) {
       .max_input_len = FRAME_MAX_LEN,
       .max_output_len = (size_t)limits->max_unread_len,
   };
+  worker->dispatcher.snapshot = snapshot;
+  worker->dispatcher.sign_limit_ms = limits->sign_ms;
   worker->dispatcher.must_audit = snapshot->options.audit.when_unavailable == AUDIT_REFUSE;
   atomic_store(&worker->generation, snapshot->generation);
 }
@@ -201,6 +206,8 @@ enum status worker_init(struct worker *worker, unsigned index, struct snapshot *
   worker->dispatcher.audit = audit;
   use_snapshot(worker, snapshot_ref(snapshot));
   TRY(loop_new(&worker->loop));
+  slow_init(&worker->slow, worker->loop, &peer_slow_events, &worker->dispatcher);
+  worker->dispatcher.slow = &worker->slow;
   TRY(timer_init(&worker->sweep, worker->loop, on_sweep, worker));
   TRY(timer_init(&worker->accept_again, worker->loop, on_accept_again, worker));
   TRY(watch_listeners(worker, fds, num_fds));
@@ -208,6 +215,13 @@ enum status worker_init(struct worker *worker, unsigned index, struct snapshot *
 
 out:
   return st;
+}
+
+void worker_use_pool(struct worker *worker, struct signer_pool *pool, unsigned rsa_lane,
+                     unsigned generate_lane) {
+  worker->slow.pool = pool;
+  worker->slow.rsa_lane = rsa_lane;
+  worker->slow.generate_lane = generate_lane;
 }
 
 static void *serve(void *arg) {
@@ -244,6 +258,7 @@ void worker_cleanup(struct worker *worker) {
   while (worker->peers != NULL) {
     peer_free(worker->peers);
   }
+  slow_cleanup(&worker->slow);
   close_listeners(worker);
   if (worker->loop != NULL) {
     timer_cleanup(&worker->sweep);

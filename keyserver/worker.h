@@ -18,6 +18,7 @@
 #include "keyserver/census.h"
 #include "keyserver/dispatch.h"
 #include "keyserver/options.h"
+#include "keyserver/slow.h"
 #include "keyserver/snapshot.h"
 #include "keyserver/stats.h"
 
@@ -36,6 +37,7 @@ struct worker {
   _Alignas(64) struct snapshot *snapshot;
   struct census *census;  // shared by all workers
   struct dispatcher dispatcher;
+  struct slow_table slow;
   struct tls_stream_limits limits;
   struct worker_listener {
     struct worker *worker;
@@ -58,6 +60,9 @@ struct worker {
 // the listening sockets `fds` (taken). STATUS_MEMORY, STATUS_SYSTEM.
 enum status worker_init(struct worker *worker, unsigned index, struct snapshot *snapshot,
                         struct census *census, struct sink *audit, int *fds, size_t num_fds);
+// worker_use_pool gives it signer threads. Before worker_start.
+void worker_use_pool(struct worker *worker, struct signer_pool *pool, unsigned rsa_lane,
+                     unsigned generate_lane);
 // worker_start starts its thread. STATUS_SYSTEM.
 enum status worker_start(struct worker *worker);
 // worker_cleanup ends the thread, closes what is open and frees.

@@ -67,7 +67,7 @@ static struct frame dispatch(struct bytes packet) {
   frame_header_decode(&header, packet.data);
   assert_int_equal(packet.len, FRAME_HEADER_LEN + header.body_len);
   done =
-      dispatch_packet(&dispatcher, &asker, &subject, &header,
+      dispatch_packet(&dispatcher, &asker, NULL, &subject, &header,
                       bytes_of(packet.data + FRAME_HEADER_LEN, header.body_len), out, sizeof out);
   assert_true(done.reply_len >= FRAME_PAD_TO_LEN);
   assert_true(done.cost > 0);
