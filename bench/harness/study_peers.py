@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""peers: what a unit of work costs each terminator's server, side by side.
+
+All servers of a kind of key run at once, idle but for the one whose turn it is; the
+rounds interleave them, so that a slow moment of the machine hits all alike."""
+
+import time
+
+from harness.base import BenchError
+from harness.deputy import HOST, Deputy, Where
+from harness.origin import Origin
+from harness.peers import PEERS, Peer
+from harness.stats import median, ratio
+
+TCP_PEERS = ("nginx-stream", "haproxy-tcp", "hitch")
+
+
+class Server:
+    """One competitor: where it listens, its processes, how its clients ask."""
+
+    def __init__(self, name, process, address, dc="on"):
+        self.name = name
+        self.process = process
+        self.address = address
+        self.dc = dc
+
+
+def spread_text(values, scale=1.0, digits=1):
+    return (f"{median(values) * scale:.{digits}f} ({min(values) * scale:.{digits}f} to "
+            f"{max(values) * scale:.{digits}f})")
+
+
+class Field:
+    """All competitors with one kind of key."""
+
+    def __init__(self, s, origin, kind):
+        self.s = s
+        self.kind = kind
+        self.origin = origin
+        self.client = s.client()
+        self.servers = []
+        self.failed = []  # (name, why) of those that did not start
+        deputy = Deputy(s.procs, s.programs, origin.address, proxy=Where(core=s.server_core),
+                        keyserver=Where(core=s.client_core), kind=kind)
+        deputy.start_keyserver()
+        if deputy.can_delegate:
+            deputy.start_issuer()
+        proxy = deputy.start_proxy(f"proxy-{kind}", dc=deputy.can_delegate)
+        address = deputy.address(f"proxy-{kind}")
+        if deputy.can_delegate:
+            self.servers.append(Server("deputy-dc", proxy, address))
+        self.servers.append(Server("deputy-keyless", proxy, address, dc="off"))
+        self.keyserver = deputy.keyserver
+        if s.has("deputy-proxy-local-key"):
+            local = deputy.start_proxy(f"local-{kind}", dc=False, local_key=True)
+            self.servers.append(Server("deputy-local-key", local, deputy.address(f"local-{kind}")))
+        for name in PEERS:
+            try:
+                peer = Peer(s.procs, name, deputy.leaves[0], origin.address, s.server_core)
+                self.servers.append(Server(name, peer.process, peer.address))
+            except BenchError as e:
+                self.failed.append((name, str(e)))
+                s.progress(f"{name} did not start")
+
+    def only(self, *names):
+        return [server for server in self.servers if server.name in names]
+
+    def cost(self, server, units, **options):
+        """CPU seconds of the server for each unit, with what the client saw."""
+        accepted = self.origin.accepted()
+        before = server.process.cpu_s()
+        summary = self.client("handshakes", target=server.address, server_name=HOST,
+                              dc=server.dc, label=f"{server.name} {self.kind}", verify=100,
+                              **options)
+        cpu = server.process.cpu_s() - before
+        self.s.result.count(summary)
+        summary["origin_accepted"] = self.origin.accepted() - accepted - 1
+        done = units if units else summary["counts"]["ok"]
+        if summary["counts"]["ok"] == 0:
+            raise BenchError(f"{server.name}: not one handshake went well: {summary['failures']}")
+        return cpu / done, summary
+
+    def rounds(self, what, servers, units=None, **options):
+        """{name: [CPU seconds per unit of each round]}, and the last summaries."""
+        costs = {server.name: [] for server in servers}
+        summaries = {}
+        for server in servers:  # warms caches, tickets, upstream connections; not counted
+            self.cost(server, units, **{**options, **self.warm(options)})
+        for i in range(self.s.p["rounds"]):
+            self.s.progress(f"{what}, round {i + 1} of {self.s.p['rounds']}")
+            for server in servers:
+                cost, summaries[server.name] = self.cost(server, units, **options)
+                costs[server.name].append(cost)
+        return costs, summaries
+
+    @staticmethod
+    def warm(options):
+        return {"count": max(1, min(options["count"], 100))}
+
+
+def show(s, field, title, unit, costs, scale, digits=1, summaries=None):
+    """A table of one unit's costs; each against the best of the peers, round by round."""
+    peers = {n: v for n, v in costs.items() if n in PEERS}
+    best = min(peers, key=lambda n: median(peers[n])) if peers else None
+    rows = []
+    for name, values in costs.items():
+        against = "-"
+        if best is not None:
+            r = ratio(values, costs[best])
+            against = f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})"
+        row = [name, spread_text(values, scale, digits), against]
+        if summaries:
+            row.append(summaries[name]["origin_accepted"])
+        rows.append(row)
+    rows += [[name, "failed: " + why.strip()[-300:], "-"] + (["-"] if summaries else [])
+             for name, why in field.failed if not summaries or name in TCP_PEERS]
+    columns = ["server", unit, f"ratio to {best or 'the best peer'}"]
+    s.result.table(title, columns + (["connections to the origin"] if summaries else []), rows)
+    return best
+
+
+def full_handshakes(s, field, count, key):
+    names = ["deputy-dc", "deputy-keyless", "deputy-local-key", *TCP_PEERS]
+    costs, summaries = field.rounds(f"full handshakes, {key}", field.only(*names), count=count,
+                                    concurrency=16)
+    best = show(s, field, f"Server CPU per full handshake, {key}, TCP mode, origin connected",
+                "us", costs, 1e6, summaries=summaries)
+    for name, values in costs.items():
+        s.result.measure(f"full.{field.kind}.{name}.us", *three(values, 1e6))
+    if field.kind == "p256" and best is not None and "deputy-dc" in costs:
+        r = ratio(costs["deputy-dc"], costs[best])
+        s.result.measure("full.p256.dc_over_best", r["median"], r["min"], r["max"])
+        s.result.note(f"full handshake P-256 with DC against {best}: {r['median']:.3f} "
+                      f"({r['min']:.3f} to {r['max']:.3f}).")
+    return costs
+
+
+def three(values, scale=1.0):
+    return median(values) * scale, min(values) * scale, max(values) * scale
+
+
+def resumed(s, field):
+    names = ["deputy-dc", *TCP_PEERS]
+    costs, summaries = field.rounds("resumed handshakes", field.only(*names), resume=True,
+                                    tickets=4, count=s.p["resumed"], concurrency=16)
+    show(s, field, "Server CPU per resumed handshake (psk_dhe_ke), TCP mode", "us", costs, 1e6,
+         summaries=summaries)
+    for name, summary in summaries.items():
+        counts = summary["counts"]
+        if counts["resumed"] < counts["ok"]:
+            s.result.note(f"{name}: only {counts['resumed']} of {counts['ok']} were resumed")
+    return costs
+
+
+def requests(s, field):
+    servers = field.only("deputy-dc", *PEERS)
+    per, num = 8, s.p["requests"]
+    costs, _ = field.rounds("small requests", servers, units=num, count=per, concurrency=per,
+                            requests=num // per, path="/small")
+    show(s, field, "Server CPU per small request (1 KB answer, keep-alive)", "us", costs, 1e6)
+    s.result.note("Small requests and bulk: deputy-dc, *-tcp, nginx-stream and hitch pass bytes"
+                  " on; the *-http ones speak HTTP to both sides and do more for it.")
+    return costs
+
+
+def gigabyte(s, field):
+    servers = field.only("deputy-dc", *PEERS)
+    size = s.p["gigabyte_mib"] << 20
+    costs = {server.name: [] for server in servers}
+    for i in range(s.p["rounds"]):
+        s.progress(f"bulk, round {i + 1} of {s.p['rounds']}")
+        for server in servers:
+            cost, _ = field.cost(server, size / 1e9, count=1, concurrency=1, download=size,
+                                 path="/bulk")
+            costs[server.name].append(cost)
+    show(s, field, "Server CPU per gigabyte (10^9 bytes) to the client", "ms", costs, 1e3)
+    return costs
+
+
+def idle(s, field):
+    """Proportional memory for each idle connection, origin's side connected too."""
+    rows = []
+    for server in field.only("deputy-dc", *PEERS):
+        before = server.process.memory()
+        holder = field.client.start(s.procs, f"hold-{server.name}", "handshakes",
+                                    target=server.address, server_name=HOST, dc=server.dc,
+                                    hold=s.p["idle"], concurrency=16)
+        try:
+            end = time.monotonic() + 30
+            while "holding" not in holder.err_path.read_text() and holder.is_running():
+                if time.monotonic() > end:
+                    raise BenchError(f"{server.name}: idle connections did not open in 30 s")
+                time.sleep(0.02)
+            time.sleep(0.3)  # what comes after the handshake: tickets, buffers given back
+            each = (server.process.memory() - before) / s.p["idle"]
+            rows.append([server.name, f"{each / 1024:.1f}"])
+            s.result.measure(f"idle.{server.name}.kib", each / 1024, each / 1024, each / 1024)
+        finally:
+            holder.stop()
+    s.result.table("Memory of the server per idle connection, in KiB",
+                   ["server", "proportional set size"], rows)
+    s.result.note(f"Memory: growth of the proportional set size over {s.p['idle']} connections,"
+                  " without the kernel's socket buffers; memory that a server had from earlier"
+                  " work and uses again does not show.")
+
+
+def offered(s, field):
+    """Latency under the same offered load, open loop."""
+    servers = field.only("deputy-dc", "deputy-keyless", "deputy-local-key", *TCP_PEERS)
+    found = {server.name: {"p50": [], "p99": []} for server in servers}
+    for i in range(s.p["rounds"]):
+        s.progress(f"offered load, round {i + 1} of {s.p['rounds']}")
+        for server in servers:
+            _, summary = field.cost(server, None, rate=s.p["load_per_s"], arrivals="poisson",
+                                    seed=i + 1, duration=f"{int(s.p['load_s'] * 1000)}ms")
+            latency = summary["latency_us"]["handshake"]
+            for p in ("p50", "p99"):
+                found[server.name][p].append(latency[p])
+    rows = [[name, spread_text(v["p50"], 1e-3, 2), spread_text(v["p99"], 1e-3, 2)]
+            for name, v in found.items()]
+    s.result.table(f"Full handshake P-256 at {s.p['load_per_s']} per second (Poisson), latency in"
+                   " ms from when it was due", ["server", "p50", "p99"], rows)
+
+
+def floor_of(s):
+    summary = s.client()("floor", rounds=5, round_time="10ms" if s.size != "smoke" else "2ms",
+                         only="handshake")
+    return {row["name"]: row["median_us"] for row in summary["rows"]}
+
+
+def plot_bars(s, floor, by_unit):
+    """CPU per handshake of everybody beside the floor."""
+    labels = sorted({name for costs in by_unit.values() for name in costs},
+                    key=lambda n: (not n.startswith("deputy"), n))
+    series = []
+    for unit, costs in by_unit.items():
+        series.append({"title": unit,
+                       "values": [median(costs[n]) * 1e6 if n in costs else None for n in labels],
+                       "low": [min(costs[n]) * 1e6 if n in costs else None for n in labels],
+                       "high": [max(costs[n]) * 1e6 if n in costs else None for n in labels]})
+        at = {"full, P-256": "handshake.p256", "full, RSA-2048": "handshake.rsa2048",
+              "resumed": "handshake.resumed"}[unit]
+        for key in ("values", "low", "high"):
+            series[-1][key].append(floor.get(at))
+    s.result.plots.append({"name": "cpu", "kind": "bars", "labels": [*labels, "floor"],
+                           "title": "Server CPU per handshake, median with min and max",
+                           "ylabel": "us", "series": series})
+
+
+def run(s):
+    origin = Origin(s.procs, core=s.client_core)
+    floor = floor_of(s)
+    field = Field(s, origin, "p256")
+    by_unit = {"full, P-256": full_handshakes(s, field, s.p["full"], "P-256"),
+               "resumed": resumed(s, field)}
+    requests(s, field)
+    gigabyte(s, field)
+    idle(s, field)
+    offered(s, field)
+    rsa = Field(s, origin, "rsa2048")
+    by_unit["full, RSA-2048"] = full_handshakes(s, rsa, s.p["rsa"], "RSA-2048")
+    s.result.note("deputy-keyless: the proxy's CPU alone; the signature is made in the key server"
+                  " (study keyserver). RSA leaves never delegate.")
+    rows = [[name, f"{us:.1f}"] for name, us in floor.items()]
+    s.result.table("The floor: the same handshake in memory, us", ["what", "median"], rows)
+    dc = by_unit["full, P-256"].get("deputy-dc")
+    if dc and "handshake.p256_dc" in floor:
+        s.result.note(f"Deputy's full handshake with DC is {median(dc) * 1e6 / floor['handshake.p256_dc']:.2f}"
+                      " times the floor; the rest is sockets, epoll and the connection to the"
+                      " origin.")
+    plot_bars(s, floor, by_unit)
