@@ -342,7 +342,7 @@ def test_huge_body(issuer):
 def test_client_without_rights(issuer, leaf):
     status, reply = issuer.ask("stranger", [DcKey().entry(leaf)])
     assert (status, reply["error"]["code"]) == (403, "not_allowed")
-    assert issuer.audit(client="stranger.client.test", reason="not_allowed")
+    issuer.audit(num=1, client="stranger.client.test", reason="not_allowed")
     assert issuer.metric("requests_refused_total", reason="not_allowed") >= 1
 
 
