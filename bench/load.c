@@ -739,7 +739,7 @@ static enum status advance(struct load *load, struct errmsg *err) {
       }
       compact_tickets(load);
       enter_run(load);
-      fill_closed(load);
+      advance_run(load);
       break;
     case PHASE_RUN:
       advance_run(load);
