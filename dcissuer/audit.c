@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dcissuer/audit.h"
 
-#include <string.h>
+#include <stdio.h>
 
 #include "common/base/clock.h"
 #include "common/base/jsonline.h"
@@ -24,16 +24,12 @@ static void add_certificate(struct jsonline *line, const struct issue *issue) {
     return;
   }
   for (size_t i = 0; i < issue->certificate->num_hosts; i++) {
-    const char *host = issue->certificate->hosts[i];
-    size_t host_len = strlen(host);
-    if (len + 1 + host_len > sizeof(hosts)) {
-      break;
+    int num = snprintf(hosts + len, sizeof(hosts) - len, "%s%s", i == 0 ? "" : " ",
+                       issue->certificate->hosts[i]);
+    if (num < 0 || (size_t)num >= sizeof(hosts) - len) {
+      break;  // num_names tells how many there are
     }
-    if (len > 0) {
-      hosts[len++] = ' ';
-    }
-    memcpy(hosts + len, host, host_len);
-    len += host_len;
+    len += (size_t)num;
   }
   jsonline_text(line, "names", bytes_of(hosts, len));
   jsonline_int(line, "num_names", (int64_t)issue->certificate->num_hosts);

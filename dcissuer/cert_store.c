@@ -158,6 +158,7 @@ struct cert_set {
 static enum status set_add(struct cert_set *set, const char *path, struct errmsg *err) {
   enum status st = STATUS_OK;
   CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN] = {0};
+  struct certificate *cert = NULL;
   size_t num = 0;
 
   if (set->num == set->cap) {
@@ -174,13 +175,14 @@ static enum status set_add(struct cert_set *set, const char *path, struct errmsg
     set->cap = cap;
   }
   TRY(cert_chain_read(chain, &num, path, NULL, err));
-  st = certificate_new(&set->items[set->num],
-                       bytes_of(CRYPTO_BUFFER_data(chain[0]), CRYPTO_BUFFER_len(chain[0])), err);
+  st = certificate_new(&cert, bytes_of(CRYPTO_BUFFER_data(chain[0]), CRYPTO_BUFFER_len(chain[0])),
+                       err);
   if (st != STATUS_OK) {
     errmsg_prefix(err, "%s", path);
     goto out;
   }
-  set->num++;
+  CHECK(set->items != NULL);  // for the analyzer, which takes num for cap
+  set->items[set->num++] = cert;
 
 out:
   cert_chain_free(chain, num);

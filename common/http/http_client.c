@@ -75,15 +75,17 @@ static void call_free(struct call *call) {
   if (call == NULL) {
     return;
   }
-  if (call->id != 0) {
-    LIST_REMOVE(call, link);
-    (void)curl_multi_remove_handle(call->client->multi, call->easy);
-  }
   curl_easy_cleanup(call->easy);
   curl_slist_free_all(call->headers);
   free(call->body);
   free(call->answer);
   free(call);
+}
+
+// Takes a call out of the client's list and libcurl's hands.
+static void call_detach(struct call *call) {
+  LIST_REMOVE(call, link);
+  (void)curl_multi_remove_handle(call->client->multi, call->easy);
 }
 
 static size_t on_answer(char *data, size_t size, size_t num, void *arg) {
@@ -165,9 +167,7 @@ static void report(struct call *call, CURLcode code) {
     answer.message = call->message[0] != '\0' ? call->message : curl_easy_strerror(code);
   }
   // Out of the list first: the callback may cancel whatever it likes.
-  LIST_REMOVE(call, link);
-  (void)curl_multi_remove_handle(client->multi, call->easy);
-  call->id = 0;
+  call_detach(call);
   client->is_reporting = true;
   call->fn(call->arg, &answer);
   client->is_reporting = false;
@@ -283,12 +283,15 @@ out:
 }
 
 void http_client_free(struct http_client *client) {
+  struct call *call = NULL;
   if (client == NULL) {
     return;
   }
   CHECK(!client->is_reporting);
-  while (!LIST_EMPTY(&client->calls)) {
-    call_free(LIST_FIRST(&client->calls));
+  while ((call = LIST_FIRST(&client->calls)) != NULL) {
+    // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): what was freed is off the list
+    call_detach(call);
+    call_free(call);
   }
   if (client->multi != NULL) {
     (void)curl_multi_cleanup(client->multi);  // closes idle connections: on_socket, on_set_timer
@@ -428,7 +431,8 @@ out:
 void http_client_cancel(struct http_client *client, uint64_t id) {
   struct call *call = NULL;
   LIST_FOREACH (call, &client->calls, link) {
-    if (call->id == id && id != 0) {
+    if (call->id == id) {
+      call_detach(call);
       call_free(call);
       return;
     }

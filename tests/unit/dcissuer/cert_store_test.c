@@ -119,7 +119,7 @@ static void sets_find_by_hash(void **state) {
   assert_null(set);
   assert_non_null(strstr(err.text, "bad.pem"));
   paths[0] = single;
-  (void)strcat(single, ".missing");
+  (void)snprintf(single, sizeof(single), "%s", test_path("missing"));
   assert_int_equal(cert_set_load(&set, paths, 1, &err), STATUS_SYSTEM);
 }
 

@@ -118,13 +118,12 @@ static void answers_pipelined_requests_in_order(void **state) {
   struct fixture f;
   struct peer p;
   char text[8192] = "";
+  size_t len = 0;
   fixture_start(&f, kind_of(state), NULL);
   p = peer_connect(&f);
   for (int i = 0; i < 40; i++) {
-    char one[128];
-    (void)snprintf(one, sizeof(one), "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n%02d",
-                   i);
-    (void)strcat(text, one);
+    len += (size_t)snprintf(text + len, sizeof(text) - len,
+                            "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\n%02d", i);
   }
   peer_send_text(&p, text);
   for (int i = 0; i < 40; i++) {
@@ -313,11 +312,11 @@ static void bounds_the_head(void **state) {
   p = peer_connect(&f);
   at = (size_t)snprintf(text, sizeof(text), "GET /get HTTP/1.1\r\n" HOST "A: ");
   memset(text + at, 'a', sizeof(text) - at);
-  (void)strcpy(text + HTTP_MAX_HEADERS_LEN - 4, "\r\n\r\n");
+  (void)snprintf(text + HTTP_MAX_HEADERS_LEN - 4, 8, "\r\n\r\n");
   peer_send_text(&p, text);
   expect_code(&p, 200);
   // One more does not, and neither does a line without end.
-  (void)strcpy(text + HTTP_MAX_HEADERS_LEN - 4, "a\r\n\r\n");
+  (void)snprintf(text + HTTP_MAX_HEADERS_LEN - 4, 8, "a\r\n\r\n");
   peer_send_text(&p, text);
   expect_code(&p, 431);
   expect_end(&p);
