@@ -288,22 +288,16 @@ static bool verify_rsa(const struct scheme *scheme, EVP_PKEY *pkey, struct bytes
   return RSA_verify(EVP_MD_type(md), digest.data, digest.len, signature.data, signature.len, key);
 }
 
-enum status scheme_verify(const struct scheme *scheme, EVP_PKEY *key, struct bytes message,
-                          struct bytes signature) {
+enum status scheme_verify_digest(const struct scheme *scheme, EVP_PKEY *key, struct bytes digest,
+                                 struct bytes signature) {
   const enum key_kind kind = key_kind_of(key);
-  uint8_t data[EVP_MAX_MD_SIZE];
-  struct bytes digest = {data, 0};
   bool is_good;
-  enum status st;
-  if (!scheme_fits_key(scheme, kind)) {
+  if (!scheme_fits_key(scheme, kind) ||
+      (scheme->digest_len != 0 && digest.len != scheme->digest_len)) {
     return STATUS_CRYPTO;
   }
-  st = scheme_digest(scheme, data, &digest.len, message);
-  if (st != STATUS_OK) {
-    return st;
-  }
   if (kind == KEY_KIND_ED25519) {
-    is_good = verify_ed25519(key, message, signature);
+    is_good = verify_ed25519(key, digest, signature);
   } else if (kind == KEY_KIND_RSA) {
     is_good = verify_rsa(scheme, key, digest, signature);
   } else {
@@ -311,4 +305,19 @@ enum status scheme_verify(const struct scheme *scheme, EVP_PKEY *key, struct byt
                            EVP_PKEY_get0_EC_KEY(key));
   }
   return is_good ? STATUS_OK : STATUS_CRYPTO;
+}
+
+enum status scheme_verify(const struct scheme *scheme, EVP_PKEY *key, struct bytes message,
+                          struct bytes signature) {
+  uint8_t data[EVP_MAX_MD_SIZE];
+  struct bytes digest = {data, 0};
+  enum status st;
+  if (scheme->digest_len == 0) {
+    return scheme_verify_digest(scheme, key, message, signature);
+  }
+  st = scheme_digest(scheme, data, &digest.len, message);
+  if (st != STATUS_OK) {
+    return st;
+  }
+  return scheme_verify_digest(scheme, key, digest, signature);
 }

@@ -88,6 +88,10 @@ enum status scheme_verify(const struct scheme *scheme, EVP_PKEY *key, struct byt
 enum status scheme_sign_digest(const struct scheme *scheme, EVP_PKEY *key, uint8_t *out, size_t max,
                                size_t *out_len, struct bytes digest);
 
+// scheme_verify_digest is the other end of scheme_sign_digest.
+enum status scheme_verify_digest(const struct scheme *scheme, EVP_PKEY *key, struct bytes digest,
+                                 struct bytes signature);
+
 // key_kind_of tells what a key is; KEY_KIND_NONE for what we do not use.
 enum key_kind key_kind_of(const EVP_PKEY *key);
 // key_kind_of_spki is the same for the DER of one SubjectPublicKeyInfo with
