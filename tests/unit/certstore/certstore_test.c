@@ -114,6 +114,10 @@ static void bounds_the_length_of_a_host(void **state) {
   host[254] = 'a';
   host[255] = '\0';
   assert_string_equal(found(host), "none");
+  host[253] = 'a';  // 254 bytes
+  host[254] = '\0';
+  struct cert_name *name = NULL;
+  assert_int_equal(certstore_add_name(&name, bench.store, host, NULL, &err), STATUS_FORMAT);
 }
 
 static void refuses_names_that_are_no_hosts(void **state) {

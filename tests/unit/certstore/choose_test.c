@@ -165,6 +165,8 @@ static void ignores_a_preferred_level_that_the_name_has_not(void **state) {
   (void)state;
   bench_prefer(&pair.bench, STATE_LEVEL_FLEET, "", 3);
   assert_answers(pair.primary);
+  bench_prefer(&pair.bench, STATE_LEVEL_FLEET, "", 64);
+  assert_answers(pair.primary);
 }
 
 static void forbids_dcs_by_name_or_fleet(void **state) {
@@ -206,6 +208,9 @@ static void prefers_a_last_resort_whose_time_has_begun(void **state) {
   bench_say(&pair.bench, STATE_LEVEL_CA, bench_id(11), STATE_OUT_OF_SERVICE);
   pair.backup->info.not_before_s = FAKE_NOW_S + 1;
   assert_answers(pair.primary);
+  pair.primary->info.not_before_s = FAKE_NOW_S + 1;
+  assert_answers(pair.backup);
+  pair.primary->info.not_before_s = FAKE_NOW_S;
   pair.primary->info.not_after_s = FAKE_NOW_S - 1;
   assert_answers(pair.backup);
 }

@@ -76,6 +76,8 @@ static void a_dc_change_says_nothing_about_levels(void **state) {
   undo(level);
   assert_int_equal(atomic_load(&name->preferred), 0);
   assert_true(atomic_load(&name->is_dc_off));
+  level = bench_prefer(&bench, STATE_LEVEL_NAME, "a.test", 1);
+  assert_true(atomic_load(&name->is_dc_off));  // nor the other way round
   undo(dc);
   assert_false(atomic_load(&name->is_dc_off));
 }
@@ -209,6 +211,23 @@ static uint32_t next_random(void) {  // xorshift: the same run each time
   random_state ^= random_state >> 17;
   random_state ^= random_state << 5;
   return random_state;
+}
+
+static void a_subject_that_is_forgotten_is_silent(void **state) {
+  (void)state;
+  struct states *draft = NULL;
+  struct state_change change = {.level = STATE_LEVEL_FLEET, .preferred = 1, .dc = -1};
+  uint64_t first = bench_say(&bench, STATE_LEVEL_KEY, bench_id(1), STATE_OUT_OF_SERVICE);
+  for (unsigned i = 1; i < STATE_MAX_CHANGES; i++) {
+    assert_int_equal(states_apply(bench.states, &change), STATUS_OK);
+  }
+  assert_int_equal(service_of(1), STATE_OUT_OF_SERVICE);
+  assert_int_equal(states_draft(&draft, bench.states), STATUS_OK);
+  assert_int_equal(states_undo(draft, first, "me", 0), STATUS_OK);
+  assert_int_equal(states_apply(draft, &change), STATUS_OK);  // makes room by forgetting it
+  states_adopt(bench.states, &draft);
+  assert_null(states_find(bench.states, first));
+  assert_int_equal(service_of(1), STATE_SILENT);
 }
 
 // --- save and load -----------------------------------------------------------------------
@@ -346,6 +365,7 @@ static void refuses_a_damaged_file_and_stays_empty(void **state) {
       "{\"format\":\"deputy-states\",\"version\":1,\"next_id\":3}",
       "{\"format\":\"deputy-states\",\"version\":1,\"next_id\":3,\"changes\":[],\"more\":1}",
       FILE_OF("7"),
+      FILE_OF(CHANGE("1", "key", KEY_1, OUT ",\"compromised\":false")),
       FILE_OF(CHANGE("3", "key", KEY_1, OUT)),  // id not below next_id
       FILE_OF(CHANGE("0", "key", KEY_1, OUT)),
       FILE_OF(CHANGE("1", "key", KEY_1, OUT) "," CHANGE("1", "key", KEY_1, OUT)),
@@ -408,6 +428,7 @@ int main(void) {
       TEST(a_draft_is_not_visible_until_it_is_adopted),
       TEST(a_dropped_draft_leaves_no_trace),
       TEST(forgets_the_oldest_undone_when_full_and_refuses_when_all_stand),
+      TEST(a_subject_that_is_forgotten_is_silent),
       TEST(loads_what_it_saved),
       TEST(load_reaches_objects_that_are_held_already),
       TEST(refuses_a_damaged_file_and_stays_empty),
