@@ -103,6 +103,7 @@ struct keyclient {
   int64_t deadline_ms;
   int64_t attempt_ms;
   int64_t connect_ms;
+  int64_t ping_ms;  // KEYCLIENT_PING_MS, but in tests
   struct server servers[KEYCLIENT_MAX_SERVERS];
   size_t num_servers;
   atomic_uint num_ready;

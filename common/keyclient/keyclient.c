@@ -490,6 +490,7 @@ enum status keyclient_new(struct keyclient **out, struct loop *loop,
   kc->deadline_ms = config->deadline_ms;
   kc->attempt_ms = config->attempt_ms;
   kc->connect_ms = config->connect_ms;
+  kc->ping_ms = KEYCLIENT_PING_MS;
   TAILQ_INIT(&kc->life);
   TAILQ_INIT(&kc->attempts);
   TAILQ_INIT(&kc->waiting);

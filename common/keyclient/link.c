@@ -307,7 +307,7 @@ void link_tick(struct link *link) {
     go_down(link, "it does not answer");
     return;
   }
-  if (now_ms - link->sent_ms > KEYCLIENT_PING_MS) {
+  if (now_ms - link->sent_ms > link->server->kc->ping_ms) {
     (void)send_frame(link, &ping, FRAME_PAD_TO_LEN + PACKET_ROOM);
   }
 }

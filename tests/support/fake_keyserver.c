@@ -138,6 +138,7 @@ static void answer(struct fake_peer *peer, const struct frame *request) {
     case FAKE_SIGN:
     case FAKE_TWICE:
     case FAKE_LATE:
+    case FAKE_LATE_ERROR:
     case FAKE_BACKWARDS:
       break;
     default:
@@ -145,12 +146,17 @@ static void answer(struct fake_peer *peer, const struct frame *request) {
       return;
   }
   CHECK(peer->num_kept < MAX_KEPT);
-  kept->len = sign(fake, kept->packet, request, request->id);
+  if (fake->manner == FAKE_LATE_ERROR) {
+    CHECK(frame_encode_error(kept->packet, sizeof kept->packet, &kept->len, request->id,
+                             fake->error) == STATUS_OK);
+  } else {
+    kept->len = sign(fake, kept->packet, request, request->id);
+  }
   peer->num_kept++;
   if (fake->manner == FAKE_TWICE) {
     send_packet(peer, kept->packet, kept->len);
   }
-  if (fake->manner == FAKE_LATE) {
+  if (fake->manner == FAKE_LATE || fake->manner == FAKE_LATE_ERROR) {
     timer_arm_ms(&peer->late, fake->delay_ms);
   } else if (fake->manner != FAKE_BACKWARDS) {
     send_kept(peer, false);

@@ -13,18 +13,19 @@
 #include "common/wire/frame.h"
 
 enum fake_manner {
-  FAKE_SIGN,       // as it should be
-  FAKE_ERROR,      // answers fake.error
-  FAKE_SILENT,     // reads, never answers
-  FAKE_LATE,       // answers after fake.delay_ms
-  FAKE_GARBAGE,    // bytes that are no packet body
-  FAKE_VERSION,    // a good answer of major version 9
-  FAKE_NO_OPCODE,  // a packet without one
-  FAKE_EMPTY,      // success without a signature
-  FAKE_OTHER_ID,   // a good answer to a question nobody asked, and no other
-  FAKE_TWICE,      // the answer, twice
-  FAKE_BACKWARDS,  // answers of one read in reverse order
-  FAKE_CLOSE,      // closes when asked
+  FAKE_SIGN,        // as it should be
+  FAKE_ERROR,       // answers fake.error
+  FAKE_SILENT,      // reads, never answers
+  FAKE_LATE,        // answers after fake.delay_ms
+  FAKE_LATE_ERROR,  // the same, fake.error
+  FAKE_GARBAGE,     // bytes that are no packet body
+  FAKE_VERSION,     // a good answer of major version 9
+  FAKE_NO_OPCODE,   // a packet without one
+  FAKE_EMPTY,       // success without a signature
+  FAKE_OTHER_ID,    // a good answer to a question nobody asked, and no other
+  FAKE_TWICE,       // the answer, twice
+  FAKE_BACKWARDS,   // answers of one read in reverse order
+  FAKE_CLOSE,       // closes when asked
 };
 
 struct fake_keyserver {

@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "common/base/clock.h"
+#include "common/keyclient/internal.h"
 #include "common/net/loop.h"
 #include "common/tls/context.h"
 #include "tests/support/certs.h"
@@ -400,6 +401,52 @@ static void takes_a_late_answer_of_the_first_server(void **state) {
   assert_answers(1, STATUS_OK);
 }
 
+static void ignores_a_late_error_of_the_first_server(void **state) {
+  (void)state;
+  config.attempt_ms = 50;
+  start_fake(0, FAKE_LATE_ERROR);
+  fakes[0].error = FRAME_ERROR_NOT_AUTHORISED;
+  fakes[0].delay_ms = 150;
+  start_fake(1, FAKE_LATE);
+  fakes[1].delay_ms = 400;
+  start_client(2);
+  run_until_ready(2);
+  (void)ask();
+  assert_answers(1, STATUS_OK);
+  assert_int_equal(counter_get(&keyclient_stats(kc)->num_late_replies), 1);
+}
+
+static bool is_dropped(void) { return counter_get(&keyclient_stats(kc)->num_disconnects) > 0; }
+
+static void gives_a_server_up_that_owes_answers(void **state) {
+  (void)state;
+  config.deadline_ms = 100;
+  start_fake(0, FAKE_SILENT);
+  start_client(1);
+  run_until_ready(1);
+  (void)ask();
+  assert_answers(1, STATUS_TIMEOUT);
+  run_until(is_dropped);
+  fakes[0].manner = FAKE_SIGN;
+  run_until_ready(1);
+  (void)ask();
+  assert_answers(1, STATUS_OK);
+}
+
+static bool is_pinged(void) { return fakes[0].num_pings >= 2; }
+
+static void pings_when_it_is_quiet(void **state) {
+  (void)state;
+  start_fake(0, FAKE_SIGN);
+  start_client(1);
+  kc->ping_ms = 100;
+  run_until_ready(1);
+  run_until(is_pinged);
+  (void)ask();
+  assert_answers(1, STATUS_OK);
+  assert_int_equal(counter_get(&keyclient_stats(kc)->num_disconnects), 0);
+}
+
 static void keeps_to_the_deadline(void **state) {
   const int64_t started_ms = clock_monotonic_ms();
   (void)state;
@@ -435,6 +482,7 @@ static void drops_and_counts_answers_after_the_deadline(void **state) {
 // --- servers that come and go ------------------------------------------------------------------
 
 static void moves_requests_of_a_lost_connection(void **state) {
+  const int64_t started_ms = clock_monotonic_ms();
   (void)state;
   start_fake(0, FAKE_SILENT);
   start_fake(1, FAKE_SIGN);
@@ -446,6 +494,7 @@ static void moves_requests_of_a_lost_connection(void **state) {
   fakes[0].manner = FAKE_CLOSE;
   (void)ask();
   assert_answers(101, STATUS_OK);
+  assert_in_range(clock_monotonic_ms() - started_ms, 0, config.attempt_ms - 100);  // at once
   assert_int_equal(fakes[1].num_requests, 101);
 }
 
@@ -576,6 +625,7 @@ static void does_not_call_back_what_was_cancelled(void **state) {
   }
   keyclient_cancel(kc, 0);
   keyclient_cancel(kc, 1u << 30);
+  keyclient_cancel(kc, ids[1] + (UINT64_C(1) << 32));  // another one, the same on the wire
   run_until_answered(50);
   (void)ask();
   run_until_answered(51);
@@ -665,6 +715,9 @@ int main(void) {
       TEST(prefers_the_first_server),
       TEST(asks_the_next_server_after_the_attempts_time),
       TEST(takes_a_late_answer_of_the_first_server),
+      TEST(ignores_a_late_error_of_the_first_server),
+      TEST(gives_a_server_up_that_owes_answers),
+      TEST(pings_when_it_is_quiet),
       TEST(keeps_to_the_deadline),
       TEST(drops_and_counts_answers_after_the_deadline),
       TEST(moves_requests_of_a_lost_connection),
