@@ -119,13 +119,24 @@ static bool add_delegation_usage(X509 *x509) {
   return is_added;
 }
 
-static bool set_name(X509 *x509, int (*set)(X509 *x509, X509_NAME *name), const char *cn) {
+static X509_NAME *new_name(const char *cn) {
   X509_NAME *name = X509_NAME_new();
-  const bool is_set =
-      name != NULL &&
-      X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)cn, -1, -1, 0) &&
-      set(x509, name);
-  X509_NAME_free(name);
+  if (name != NULL &&
+      !X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)cn, -1, -1, 0)) {
+    X509_NAME_free(name);
+    name = NULL;
+  }
+  return name;
+}
+
+static bool set_names(X509 *x509, const char *subject, const char *issuer) {
+  X509_NAME *of_subject = new_name(subject);
+  X509_NAME *of_issuer = new_name(issuer);
+  const bool is_set = of_subject != NULL && of_issuer != NULL &&
+                      X509_set_subject_name(x509, of_subject) &&
+                      X509_set_issuer_name(x509, of_issuer);
+  X509_NAME_free(of_subject);
+  X509_NAME_free(of_issuer);
   return is_set;
 }
 
@@ -138,8 +149,7 @@ static CRYPTO_BUFFER *new_leaf(EVP_PKEY *key, enum key_kind kind, const char *is
   CRYPTO_BUFFER *leaf = NULL;
   if (x509 != NULL && X509_set_version(x509, 2) &&
       ASN1_INTEGER_set(X509_get_serialNumber(x509), 1) &&
-      set_name(x509, X509_set_subject_name, "localhost") &&
-      set_name(x509, X509_set_issuer_name, issuer) && X509_set_pubkey(x509, key) &&
+      set_names(x509, "localhost", issuer) && X509_set_pubkey(x509, key) &&
       ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)(now_s - LEAF_AGE_S)) != NULL &&
       ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)(now_s + LEAF_LIFE_S)) != NULL &&
       add_extension(x509, NID_key_usage, "critical,digitalSignature") &&
