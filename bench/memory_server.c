@@ -148,8 +148,8 @@ static CRYPTO_BUFFER *new_leaf(EVP_PKEY *key, enum key_kind kind, const char *is
   X509 *x509 = X509_new();
   CRYPTO_BUFFER *leaf = NULL;
   if (x509 != NULL && X509_set_version(x509, 2) &&
-      ASN1_INTEGER_set(X509_get_serialNumber(x509), 1) &&
-      set_names(x509, "localhost", issuer) && X509_set_pubkey(x509, key) &&
+      ASN1_INTEGER_set(X509_get_serialNumber(x509), 1) && set_names(x509, "localhost", issuer) &&
+      X509_set_pubkey(x509, key) &&
       ASN1_TIME_set(X509_getm_notBefore(x509), (time_t)(now_s - LEAF_AGE_S)) != NULL &&
       ASN1_TIME_set(X509_getm_notAfter(x509), (time_t)(now_s + LEAF_LIFE_S)) != NULL &&
       add_extension(x509, NID_key_usage, "critical,digitalSignature") &&
