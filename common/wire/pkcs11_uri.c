@@ -190,7 +190,7 @@ static const char *parse_attribute(struct pkcs11_uri *uri, struct bytes text, bo
   name = bytes_of(text.data, (size_t)(equals - text.data));
   value = bytes_of(equals + 1, text.len - name.len - 1);
   at = find_row(name, is_query);
-  if (at < 0 && is_query && is_vendor_name(name)) {
+  if (at < 0 && is_query && is_vendor_name(name) && find_row(name, false) < 0) {
     return decode_value(&skipped, value, sizeof skipped.data, true);
   }
   if (at < 0) {
