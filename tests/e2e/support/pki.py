@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import ssl
 import subprocess
 
 DELEGATION_USAGE = "1.3.6.1.4.1.44363.44"  # RFC 9345, section 4.2
@@ -80,7 +81,7 @@ class Identity:
         self.chain = pathlib.Path(chain or cert)  # leaf and what a server sends after it
 
     def der(self):
-        return openssl("x509", "-in", self.cert, "-outform", "DER")
+        return ssl.PEM_cert_to_DER_cert(self.cert.read_text())
 
     @functools.cache
     def spki(self):
