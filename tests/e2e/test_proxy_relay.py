@@ -18,6 +18,8 @@ from support.stack import Origin, Stack, echo, read_head
 from support.tls import MemoryTls
 
 MIB = 1 << 20
+# What one stuck connection may cost; ASan keeps freed memory for a while.
+RSS_SLACK = (64 if SANITIZE else 1) * MIB
 
 
 def blob(size, seed=1):
@@ -302,7 +304,7 @@ def test_slow_reader_holds_the_origin_back(stack, board, connect):
     # Nobody reads: what is sent settles at what the kernel and one block hold.
     settled = wait_until_settled(lambda: stack.proxy.metric("bytes_total", direction="down") - before)
     assert sent[0] < size // MIB - 10
-    assert stack.proxy.process.rss_bytes() - rss < (4 if SANITIZE else 1) * MIB, settled
+    assert stack.proxy.process.rss_bytes() - rss < RSS_SLACK, settled
     assert len(client.read_all()) == size
     board.wait()
 
@@ -324,7 +326,7 @@ def test_slow_origin_holds_the_client_back(stack, board, connect):
     writer.start()
     settled = wait_until_settled(lambda: stack.proxy.metric("bytes_total", direction="up") - before)
     assert settled < len(data) - 5 * MIB
-    assert stack.proxy.process.rss_bytes() - rss < (4 if SANITIZE else 1) * MIB
+    assert stack.proxy.process.rss_bytes() - rss < RSS_SLACK
     go.set()
     writer.join()
     client.close_notify()

@@ -233,8 +233,13 @@ class Proxy:
 
     def wait_credentials(self, num, timeout=15):
         """Waits until so many chains have a delegated credential."""
-        wait_until(lambda: sum(1 for c in self.chains() if c.get("dc_ends_at")) >= num,
-                   f"{num} delegated credentials", timeout)
+
+        def num_there():
+            metrics = self.metrics()
+            return (metrics.get("deputy_proxy_dc_chains", 0) -
+                    metrics.get("deputy_proxy_dc_chains_without", 0))
+
+        wait_until(lambda: num_there() >= num, f"{num} delegated credentials", timeout)
 
     def reload(self, result="ok"):
         """SIGHUP, and waits until it is over."""
