@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/tls13_hello.h"
 #include "common/base/clock.h"
 
 #define NUM_BUCKETS 1024U  // a power of two
@@ -87,6 +88,10 @@ static void read_dc(struct peer *peer, const struct cert_info *info) {
   peer->dc_expiry_s = dc_expiry_s(&dc, info->not_before_s);
   if (peer->dc_key == NULL) {
     peer->dc_fault = DC_FAULT_FORMAT;
+  } else if (!tls13_hello_has_dc_scheme(dc.verify_scheme)) {
+    peer->dc_fault = DC_FAULT_SCHEME;  // RFC 9345, section 4.1.1: one of those offered
+  } else if (!tls13_hello_has_dc_scheme(dc.algorithm)) {
+    peer->dc_fault = DC_FAULT_ALGORITHM;  // the RFC would take it; NSS and Firefox abort
   }
 }
 

@@ -38,8 +38,8 @@ void peers_free(struct peers *peers);
 
 // peers_find borrows the peer of a leaf with a DC (data NULL for none), until
 // peers_free. The DC is checked as a client must (RFC 9345, section 4.1.3), its
-// delegation signature included, at the first meeting. The certificate's own chain
-// is not: that is the NSS client's job.
+// delegation signature included, and as NSS does beyond that, at the first meeting. The
+// certificate's own chain is not: that is the NSS client's job.
 //   STATUS_FORMAT  the leaf cannot be read
 //   STATUS_LIMIT, STATUS_MEMORY
 enum status peers_find(struct peers *peers, const struct peer **out, struct bytes leaf,

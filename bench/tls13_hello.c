@@ -21,6 +21,15 @@ static const uint16_t signature_schemes[] = {0x0403, 0x0503, 0x0603, 0x0804, 0x0
                                              0x0401, 0x0501, 0x0601, 0x0203, 0x0201};
 static const uint16_t dc_schemes[] = {0x0403, 0x0503, 0x0603, 0x0203};
 
+bool tls13_hello_has_dc_scheme(uint16_t scheme) {
+  for (size_t i = 0; i < sizeof(dc_schemes) / sizeof(dc_schemes[0]); i++) {
+    if (dc_schemes[i] == scheme) {
+      return true;
+    }
+  }
+  return false;
+}
+
 static bool is_ip(const char *name) {
   uint8_t address[16];
   return inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;

@@ -56,6 +56,9 @@ enum status tls13_hello_write(const struct tls13_hello *hello, struct buffer *ou
 enum status tls13_hello_add_psk(struct buffer *hello, struct tls13_secret *out_early,
                                 const struct tls13_ticket *ticket, int64_t now_ms);
 
+// tls13_hello_has_dc_scheme: is this one of the schemes in the list of extension 34?
+bool tls13_hello_has_dc_scheme(uint16_t scheme);
+
 // tls13_hello_message lends the handshake message without the record's header.
 static inline struct bytes tls13_hello_message(const struct buffer *hello) {
   return bytes_of(hello->data + TLS13_RECORD_HEADER_LEN, hello->len - TLS13_RECORD_HEADER_LEN);
