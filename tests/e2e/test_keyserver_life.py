@@ -231,7 +231,7 @@ def test_reload_says_what_needs_a_restart(server):
     server.start()
     server.config["workers"] = 1
     server.reload()
-    assert "restart_needed option=workers" in server.process.err()
+    wait_until(lambda: "restart_needed option=workers" in server.process.err(), "the log line")
 
 
 def test_reload_changes_the_ca_of_clients(server, pki):
