@@ -398,8 +398,7 @@ static void on_end(void *arg, enum tls_stream_end end, const char *why) {
 static const struct tls_stream_events events = {
     .on_open = on_open, .on_data = on_data, .on_eof = on_eof, .on_end = on_end};
 
-static void open_conn(struct key_conn *conn) {
-  struct key_load *load = conn->load;
+static void open_conn(struct key_load *load, struct key_conn *conn) {
   const struct key_load_options *o = load->options;
   const size_t window_len = (size_t)o->window * FRAME_PAD_TO_LEN;
   const struct tls_stream_limits limits = {
@@ -482,7 +481,7 @@ static void on_tick(void *arg) {
       load->last_open_ns = now_ns;
     }
     if (conn->reopen_ns != 0 && conn->reopen_ns <= now_ns) {
-      open_conn(conn);
+      open_conn(load, conn);
     }
   }
   fail_unsent(load, now_ns);
@@ -581,7 +580,7 @@ enum status key_load_run(struct key_load_result *out, const struct key_load_opti
   load.last_open_ns = load.begun_ns;
   load.shown_ns = load.begun_ns;
   for (int64_t i = 0; i < options->connections; i++) {
-    open_conn(&load.conns[i]);
+    open_conn(&load, &load.conns[i]);
   }
   timer_arm_ms(&load.tick, TICK_MS);
   loop_run(load.loop);

@@ -114,7 +114,7 @@ static const struct option_row table[] = {
 // The run as key_load.h wants it, and the memory behind it.
 struct plan {
   struct key_load_options load;
-  char *paths;
+  char paths[8192];
   struct key_target keys[MAX_KEYS];
   size_t num_keys;
 };
@@ -203,14 +203,17 @@ static enum status read_keys(struct plan *plan, const struct keyserver_options *
   if (o->ski != NULL) {
     return add_ski(plan, o, err);
   }
-  plan->paths = strdup(o->sign_certificates);
-  if (plan->paths == NULL) {
-    return STATUS_MEMORY;
+  if (strlen(o->sign_certificates) >= sizeof(plan->paths)) {
+    return errmsg_set(err, STATUS_CONFIG, "--sign-certificate is too long");
   }
-  char *rest = plan->paths;
-  const char *path = NULL;
-  while ((path = strsep(&rest, ",")) != NULL) {
+  memcpy(plan->paths, o->sign_certificates, strlen(o->sign_certificates) + 1);
+  for (char *path = plan->paths; path != NULL;) {
+    char *comma = strchr(path, ',');
+    if (comma != NULL) {
+      *comma = '\0';
+    }
     TRY(add_key(plan, o, path, err));
+    path = comma == NULL ? NULL : comma + 1;
   }
 
 out:
@@ -261,7 +264,6 @@ static void plan_cleanup(struct plan *plan) {
     EVP_PKEY_free(plan->keys[i].public_key);
   }
   SSL_CTX_free(plan->load.ctx);
-  free(plan->paths);
 }
 
 static json_t *describe(const struct keyserver_options *o, const struct plan *plan, int argc,

@@ -193,6 +193,7 @@ static enum status encode_dc(uint8_t out[DC_MAX_LEN], size_t *out_len, struct dc
   TRY(dc_encode(out, DC_MAX_LEN, out_len, dc));
 
 out:
+  dc->signature = (struct bytes){0};  // it lies in here
   free(input);
   return st;
 }
