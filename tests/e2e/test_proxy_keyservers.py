@@ -22,6 +22,7 @@ def broken(module_procs, module_pki):
     """A stack whose key server is not ours, and no issuer."""
     stack = Stack(module_procs, module_pki, issuer=False)
     stack.broken = BrokenKeyServer(stack)
+    stack.proxy.config["workers"] = 1  # each has connections of its own that must come back
     stack.proxy.config["key_servers"] = stack.broken.options(deadline=f"{DEADLINE_S}s")
     stack.start()
     yield stack
