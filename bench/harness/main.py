@@ -48,6 +48,8 @@ def parse(argv):
     parser.add_argument("--out", type=pathlib.Path, help="folder of the results, wherever")
     parser.add_argument("--bin", type=pathlib.Path,
                         help="folder with built programs (default: builds build/release)")
+    parser.add_argument("--realtime", action="store_true",
+                        help="on a shared machine: studies of latency run under SCHED_RR")
     parser.add_argument("--keep-raw", choices=("gzip", "yes", "no"), default="gzip",
                         help="what becomes of the lines of each handshake (default gzip)")
     args = parser.parse_args(argv)
@@ -109,7 +111,7 @@ def run_studies(args, wanted, progress):
         progress(f"{name}: {one.title}")
         state = "done"
         try:
-            one.run()
+            one.run(args.realtime)
         except BenchError as e:
             state = f"failed: {e}"
             code = 1

@@ -3,6 +3,7 @@
 
 import gzip
 import json
+import re
 import shutil
 
 from harness import plots, targets
@@ -59,15 +60,25 @@ def study_lines(name, result):
     return lines
 
 
-def pack_raw(out, how):
+def without_paths(lines, raw):
+    """The same without where on this machine it was."""
+    return re.sub(rb"/[^\s\",]*/deputy-bench\.\w+", b"TMP", lines.replace(bytes(raw), b"raw"))
+
+
+def pack_raw(out, names, how):
     raw = out / "raw"
     if how == "no":
         shutil.rmtree(raw, ignore_errors=True)
     elif how == "gzip":
-        for path in sorted(raw.glob("*.jsonl")):
-            with open(path, "rb") as source, gzip.GzipFile(f"{path}.gz", "wb", mtime=0) as packed:
-                shutil.copyfileobj(source, packed)
-            path.unlink()
+        for name in names:
+            paths = sorted(raw.glob(f"{name}-*.jsonl"))
+            if not paths:
+                continue
+            # One after the other: the first line of each says which run it is.
+            with gzip.GzipFile(raw / f"{name}.jsonl.gz", "wb", mtime=0) as packed:
+                for path in paths:
+                    packed.write(without_paths(path.read_bytes(), raw))
+                    path.unlink()
 
 
 def write(out, about, results, keep_raw):
@@ -76,7 +87,7 @@ def write(out, about, results, keep_raw):
     for name, result in results.items():
         for plot in result["plots"]:
             plot["is_drawn"] = plots.draw(out, f"{name}-{plot['name']}", plot, result["notes"])
-    pack_raw(out, keep_raw)
+    pack_raw(out, results, keep_raw)
     (out / "results.json").write_text(
         json.dumps({"about": about, "studies": results}, indent=1) + "\n")
     lines = head(about) + target_lines(results)
