@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pool.h>
+#include <openssl/x509.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "common/wire/dc.h"
 #include "keyserver/key_pattern.h"
 #include "keyserver/sign.h"
+#include "keyserver/token.h"
 
 #define QUOTED_LEN 256
 
@@ -190,27 +192,49 @@ static enum status append_key(struct keystore *ks, struct key **key, struct errm
   return STATUS_OK;
 }
 
-static enum status describe_key(struct key *key, const char *path, const char *name,
-                                struct errmsg *err) {
-  char why[TLS_ERROR_TEXT_LEN];
-
-  key->label = strndup(name, strlen(name) - strlen(".key"));
+static enum status describe_key(struct key *key, const char *label, struct errmsg *err) {
+  key->label = strdup(label);
   if (key->label == NULL) {
-    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   key->kind = key_kind_of(key->pkey);
   key->cost = sign_cost(key->kind, EVP_PKEY_bits(key->pkey));
   key->is_slow = sign_is_slow(key->kind, EVP_PKEY_bits(key->pkey));
   key->opcodes = all_opcodes(key->kind);
   key->dc_max_lifetime_s = DC_MAX_LIFETIME_S;
-  if (key_identify(key->key_id, key->ski, key->pkey) != STATUS_OK ||
-      sign_self_test(key) != STATUS_OK) {
-    return errmsg_set(err, STATUS_CRYPTO,
-                      "%s: this key does not sign what its public half verifies (%s); the file is "
-                      "damaged",
-                      path, tls_error_drain(why, sizeof why));
+  return key_identify(key->key_id, key->ski, key->pkey) == STATUS_OK
+             ? STATUS_OK
+             : errmsg_set(err, STATUS_CRYPTO, "this key has no identifier");
+}
+
+// test_key: what signs wrongly would be found out by the visitors of a site.
+static enum status test_key(const struct key *key, struct errmsg *err) {
+  char why[TLS_ERROR_TEXT_LEN];
+  const enum status st = sign_self_test(key);
+
+  if (st == STATUS_OK || st == STATUS_UNAVAILABLE) {
+    return st;
   }
-  return STATUS_OK;
+  return errmsg_set(
+      err, STATUS_CRYPTO,
+      "this key does not sign what its public half verifies (%s); the file is damaged",
+      tls_error_drain(why, sizeof why));
+}
+
+static enum status name_and_test(struct key *key, const char *path, const char *name,
+                                 struct errmsg *err) {
+  char label[NAME_MAX + 1];
+  enum status st = STATUS_OK;
+
+  (void)snprintf(label, sizeof label, "%.*s", (int)(strlen(name) - strlen(".key")), name);
+  st = describe_key(key, label, err);
+  if (st == STATUS_OK) {
+    st = test_key(key, err);
+  }
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "%s", path);
+  }
+  return st;
 }
 
 static enum status load_key(struct keystore *ks, const char *path, const char *name,
@@ -223,7 +247,7 @@ static enum status load_key(struct keystore *ks, const char *path, const char *n
     return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
   }
   TRY(key_read(&key->pkey, path, err));
-  TRY(describe_key(key, path, name, err));
+  TRY(name_and_test(key, path, name, err));
   twin = keystore_find(ks, key->ski);
   if (twin != NULL) {
     log_warn(0, "key_twice", "file=%s label=%s: the same key; the first file counts", path,
@@ -323,8 +347,8 @@ static enum status read_schemes(uint64_t *out, const struct key_policy_options *
   return STATUS_OK;
 }
 
-// apply_policy limits the keys that fit and have no policy yet.
-static enum status apply_policy(struct keystore *ks, bool *has_policy,
+// apply_policy limits the keys from `first` on that fit and have no policy yet.
+static enum status apply_policy(struct keystore *ks, size_t first, bool *has_policy,
                                 const struct key_policy_options *policy, struct errmsg *err) {
   uint64_t opcodes = 0;
   enum status st = read_schemes(&opcodes, policy, err);
@@ -332,7 +356,7 @@ static enum status apply_policy(struct keystore *ks, bool *has_policy,
   for (size_t i = 0; st == STATUS_OK && i < policy->num_keys; i++) {
     struct key_pattern pattern;
     st = key_pattern_parse(&pattern, policy->keys[i], err);
-    for (size_t k = 0; st == STATUS_OK && k < ks->num_keys; k++) {
+    for (size_t k = first; st == STATUS_OK && k < ks->num_keys; k++) {
       if (!has_policy[k] && key_pattern_fits(&pattern, ks->keys[k])) {
         has_policy[k] = true;
         ks->keys[k]->opcodes &= opcodes;
@@ -343,7 +367,7 @@ static enum status apply_policy(struct keystore *ks, bool *has_policy,
   return st;
 }
 
-static enum status apply_policies(struct keystore *ks, const struct options *options,
+static enum status apply_policies(struct keystore *ks, size_t first, const struct options *options,
                                   struct errmsg *err) {
   enum status st = STATUS_OK;
   bool *has_policy = calloc(ks->num_keys + 1, sizeof(bool));
@@ -352,7 +376,7 @@ static enum status apply_policies(struct keystore *ks, const struct options *opt
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   for (size_t i = 0; st == STATUS_OK && i < options->num_key_policies; i++) {
-    st = apply_policy(ks, has_policy, &options->key_policies[i], err);
+    st = apply_policy(ks, first, has_policy, &options->key_policies[i], err);
     if (st != STATUS_OK) {
       errmsg_prefix(err, "key_policies[%zu]", i);
     }
@@ -377,7 +401,7 @@ enum status keystore_load(struct keystore **out, const struct options *options,
   for (size_t i = 0; i < options->num_key_folders; i++) {
     TRY(each_file(ks, options->key_folders[i], is_certificate_file, load_certificate, err));
   }
-  TRY(apply_policies(ks, options, err));
+  TRY(apply_policies(ks, 0, options, err));
   *out = ks;
   ks = NULL;
 
@@ -385,4 +409,107 @@ out:
   keystore_free(ks);
   ERR_clear_error();
   return st;
+}
+
+// --- keys in tokens ------------------------------------------------------------------------
+
+// read_leaf reads a certificate of a token's key, and its public key.
+static enum status read_leaf(struct cert_info *info, EVP_PKEY **out_public, const char *path,
+                             struct errmsg *err) {
+  CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN] = {0};
+  size_t num = 0;
+  X509 *x509 = NULL;
+  enum status st = STATUS_OK;
+
+  TRY(cert_chain_read(chain, &num, path, NULL, err));
+  TRY(cert_info_read(info, bytes_of(CRYPTO_BUFFER_data(chain[0]), CRYPTO_BUFFER_len(chain[0])),
+                     err));
+  x509 = X509_parse_from_buffer(chain[0]);
+  *out_public = x509 == NULL ? NULL : X509_get_pubkey(x509);
+  if (*out_public == NULL) {
+    st = errmsg_set(err, STATUS_FORMAT, "%s: its key cannot be read", path);
+  }
+
+out:
+  X509_free(x509);
+  cert_chain_free(chain, num);
+  return st;
+}
+
+// open_on_token finds the key; a token that is away is a warning once we know
+// which key it has.
+static enum status open_on_token(struct key *key, const struct pkcs11_options *from,
+                                 EVP_PKEY *public_key, struct token_registry *tokens,
+                                 struct errmsg *err) {
+  const struct token_key_config config = {
+      .module = from->module,
+      .uri = from->uri,
+      .pin_file = from->pin_file,
+      .public_key = public_key,
+      .num_sessions = (unsigned)from->num_sessions,
+  };
+  EVP_PKEY *found = NULL;
+  enum status st = token_key_open(&key->token, &found, tokens, &config, err);
+
+  if (st != STATUS_OK && (st != STATUS_UNAVAILABLE || key->token == NULL)) {
+    return st;
+  }
+  EVP_PKEY_up_ref(found);
+  key->pkey = found;
+  key->is_slow = true;
+  if (st == STATUS_UNAVAILABLE) {
+    log_warn(0, "token_away", "key=%s why=\"%s\"", from->label, err == NULL ? "" : err->text);
+  }
+  return STATUS_OK;
+}
+
+static enum status load_token_key(struct keystore *ks, const struct pkcs11_options *from,
+                                  struct token_registry *tokens, struct errmsg *err) {
+  struct key *key = calloc(1, sizeof *key);
+  struct cert_info info = {0};
+  EVP_PKEY *public_key = NULL;
+  enum status st = STATUS_OK;
+
+  if (key == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  if (from->certificate != NULL) {
+    TRY(read_leaf(&info, &public_key, from->certificate, err));
+  }
+  TRY(open_on_token(key, from, public_key, tokens, err));
+  TRY(describe_key(key, from->label, err));
+  key->is_slow = true;
+  if (token_needs_test(key->token)) {
+    st = test_key(key, err);
+    if (st != STATUS_OK && st != STATUS_UNAVAILABLE) {
+      goto out;
+    }
+  }
+  if (keystore_find(ks, key->ski) != NULL) {
+    TRY(errmsg_set(err, STATUS_CONFIG,
+                   "the same key is loaded already, from a file or an entry "
+                   "above: remove one"));
+  }
+  TRY(append_key(ks, &key, err));
+  TRY(add_names(ks, &info, err));
+
+out:
+  cert_info_cleanup(&info);
+  EVP_PKEY_free(public_key);
+  key_free(key);
+  return st;
+}
+
+enum status keystore_load_tokens(struct keystore *ks, const struct options *options,
+                                 struct token_registry *tokens, struct errmsg *err) {
+  const size_t first = ks->num_keys;
+
+  for (size_t i = 0; i < options->num_pkcs11; i++) {
+    const enum status st = load_token_key(ks, &options->pkcs11[i], tokens, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "pkcs11[%zu] (%s)", i, options->pkcs11[i].label);
+      return st;
+    }
+  }
+  return apply_policies(ks, first, options, err);
 }

@@ -8,8 +8,8 @@
 // only; NAME is the key's label) and certificates (*.pem, *.crt, *.cer). A
 // certificate belongs to the key it certifies, whatever its file is called; its
 // dNSNames are the key's names in grants. Other files and sub-folders are left
-// alone. A key file that cannot be used stops the load: a server that quietly
-// lacks a key is found out by its users.
+// alone. Keys in tokens are named one by one (options.h, pkcs11). A key file that cannot be used
+// stops the load: a server that quietly lacks a key is found out by its users.
 //
 // Threads: load on one; afterwards any may read.
 #ifndef DEPUTY_KEYSERVER_KEYSTORE_H_
@@ -29,15 +29,19 @@
 #define KEYSTORE_MAX_KEYS 1000000u
 #define KEYSTORE_MAX_NAMES_PER_KEY 1024u
 
+struct token_key;
+struct token_registry;
+
 struct key {
   uint8_t ski[FRAME_SKI_LEN];
   uint8_t key_id[32];  // SHA-256 of the SubjectPublicKeyInfo
   enum key_kind kind;
-  unsigned cost;   // of one signature, in units of a P-256 one (sign.h)
-  bool is_slow;    // signed by a thread of its own kind (slow.h)
-  EVP_PKEY *pkey;  // owned
-  char *label;     // NAME of NAME.key
-  char **names;    // dNSNames of its certificates, lower case
+  unsigned cost;            // of one signature, in units of a P-256 one (sign.h)
+  bool is_slow;             // signed by a thread of its own kind (slow.h)
+  EVP_PKEY *pkey;           // owned; of a token's key only the public half
+  struct token_key *token;  // borrowed from the registry; NULL: the key is here
+  char *label;              // NAME of NAME.key
+  char **names;             // dNSNames of its certificates, lower case
   size_t num_names;
   // From the configuration's key_policies.
   int64_t dc_max_lifetime_s;  // 0: no delegated credential
@@ -55,6 +59,12 @@ struct keystore;
 //   STATUS_CONFIG   a key policy makes no sense
 //   STATUS_LIMIT, STATUS_MEMORY
 enum status keystore_load(struct keystore **out, const struct options *options, struct errmsg *err);
+// keystore_load_tokens adds the keys in PKCS #11 tokens. Apart from the files, as
+// foreign modules are better not run as root.
+//   as token_key_open; but a token that is away, with a certificate given, is no
+//   failure, and neither is a key that is known from before
+enum status keystore_load_tokens(struct keystore *ks, const struct options *options,
+                                 struct token_registry *tokens, struct errmsg *err);
 void keystore_free(struct keystore *ks);
 
 // keystore_find borrows the key filed under `ski`, or returns NULL.

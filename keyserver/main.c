@@ -44,16 +44,18 @@ int main(int argc, char **argv) {
   TRY(program_harden(&err));  // no core dumps: before the first key is read
   TRY(snapshot_read(&snapshot, args.config_path, 1, &err));
   if (args.is_check_only) {
-    TRY(snapshot_fill(snapshot, &err));
+    TRY(snapshot_load_files(snapshot, &err));
+    TRY(server_fill(&server, snapshot, &err));
     report_good(&args, snapshot);
     goto out;
   }
   (void)program_raise_nofile();
   TRY(server_bind(&server, snapshot, &err));                   // last use of low ports
   lock_memory();                                               // keys stay out of the swap
-  TRY(snapshot_fill(snapshot, &err));                          // same steps as a reload
+  TRY(snapshot_load_files(snapshot, &err));                    // same steps as a reload
   TRY(privileges_drop(snapshot->options.user, &err));          // nothing below is root
   TRY(log_init(snapshot->options.log, args.log_level, &err));  // files of that user
+  TRY(server_fill(&server, snapshot, &err));                   // foreign modules run as that user
   TRY(server_serve(&server, args.config_path, &err));          // until SIGTERM
 
 out:

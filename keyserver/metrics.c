@@ -140,9 +140,51 @@ static void write_lanes(struct metrics_text *text, const struct server *server) 
   }
 }
 
+static void write_tokens(struct metrics_text *text, const struct server *server) {
+  static const struct {
+    const char *name;
+    const char *help;
+    size_t offset;
+  } counters[] = {
+      {P "token_signatures_total", "Signatures that the token has made.",
+       offsetof(struct token_stats, num_signed)},
+      {P "token_failures_total", "Signatures that it has not: away, refused, or not good.",
+       offsetof(struct token_stats, num_failed)},
+      {P "token_lost_total", "Times that the token went away.",
+       offsetof(struct token_stats, num_lost)},
+      {P "token_opened_total", "Times that the token was opened.",
+       offsetof(struct token_stats, num_opened)},
+  };
+  struct token_stats stats[TOKEN_MAX_TOKENS];
+  const size_t num = token_num(server->tokens);
+
+  for (size_t i = 0; i < num; i++) {
+    token_stats_read(&stats[i], server->tokens, i);
+  }
+  metrics_family(text, P "token_up", METRIC_GAUGE, "1 while the token is there and logged in.");
+  for (size_t i = 0; i < num; i++) {
+    metrics_sample(text, P "token_up", stats[i].is_up ? 1 : 0, "token", stats[i].name, NULL);
+  }
+  metrics_family(text, P "token_pin_refused", METRIC_GAUGE,
+                 "1 from the refusal of its PIN until the PIN file has changed.");
+  for (size_t i = 0; i < num; i++) {
+    metrics_sample(text, P "token_pin_refused", stats[i].is_pin_refused ? 1 : 0, "token",
+                   stats[i].name, NULL);
+  }
+  for (size_t c = 0; c < sizeof counters / sizeof counters[0]; c++) {
+    metrics_family(text, counters[c].name, METRIC_COUNTER, counters[c].help);
+    for (size_t i = 0; i < num; i++) {
+      uint64_t value = 0;
+      memcpy(&value, (const char *)&stats[i] + counters[c].offset, sizeof value);
+      metrics_sample(text, counters[c].name, (double)value, "token", stats[i].name, NULL);
+    }
+  }
+}
+
 void metrics_write(struct metrics_text *text, const struct server *server) {
   write_requests(text, server);
   write_connections(text, server);
   write_lanes(text, server);
+  write_tokens(text, server);
   write_state(text, server);
 }

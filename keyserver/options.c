@@ -205,6 +205,48 @@ static const struct config_option key_policy_table[] = {
     {.type = CONFIG_END},
 };
 
+static const struct config_option pkcs11_table[] = {
+    {.name = "module",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct pkcs11_options, module),
+     .is_required = true,
+     .help = "Shared library of the token's maker; it is loaded into this process"},
+    {.name = "uri",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct pkcs11_options, uri),
+     .is_required = true,
+     .min = 8,
+     .max = 4096,
+     .help = "The one key, as \"pkcs11:token=web;object=www;type=private\" (RFC 7512); what it "
+             "leaves open must not matter"},
+    {.name = "pin_file",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct pkcs11_options, pin_file),
+     .help = "File with the user PIN, readable by the owner only; without it there is no login. A "
+             "PIN that the token refuses is tried once, and again when the file has changed"},
+    {.name = "label",
+     .type = CONFIG_TEXT,
+     .offset = offsetof(struct pkcs11_options, label),
+     .is_required = true,
+     .min = 1,
+     .max = 64,
+     .help = "Name of the key here, in grants and audit lines"},
+    {.name = "certificate",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct pkcs11_options, certificate),
+     .help = "PEM file with the key's certificate: gives the key its names, and lets the server "
+             "start while the token is away"},
+    {.name = "sessions",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct pkcs11_options, num_sessions),
+     .fallback = "4",
+     .min = 1,
+     .max = 32,
+     .help = "Signatures that the token makes at a time, each in a thread and session of its own; "
+             "the first entry of a token counts; a change needs a restart"},
+    {.type = CONFIG_END},
+};
+
 const struct config_option keyserver_options[] = {
     {.name = "listen",
      .type = CONFIG_TEXTS,
@@ -235,6 +277,14 @@ const struct config_option keyserver_options[] = {
      .max = 64,
      .help = "Folders with private keys (*.key, PEM or DER, readable by the owner only) and, to "
              "name them, their certificates (*.pem, *.crt)"},
+    {.name = "pkcs11",
+     .type = CONFIG_OBJECTS,
+     .offset = offsetof(struct options, pkcs11),
+     .count_offset = offsetof(struct options, num_pkcs11),
+     .max = OPTIONS_MAX_PKCS11,
+     .children = pkcs11_table,
+     .child_size = sizeof(struct pkcs11_options),
+     .help = "Keys in PKCS #11 tokens"},
     {.name = "workers",
      .type = CONFIG_INT,
      .offset = offsetof(struct options, num_workers),

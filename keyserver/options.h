@@ -15,6 +15,7 @@
 #define OPTIONS_MAX_LISTEN 16
 #define OPTIONS_MAX_WORKERS 256
 #define OPTIONS_MAX_GRANTS 10000
+#define OPTIONS_MAX_PKCS11 4096
 
 // What happens to a signature whose audit line cannot be kept.
 enum audit_policy { AUDIT_REFUSE, AUDIT_SIGN };
@@ -69,6 +70,16 @@ struct key_policy_options {
   size_t num_schemes;
 };
 
+// A key on a PKCS #11 token.
+struct pkcs11_options {
+  char *module;
+  char *uri;
+  char *pin_file;  // NULL: no login
+  char *label;
+  char *certificate;  // NULL: names and public key unknown but from the token
+  int64_t num_sessions;
+};
+
 struct options {
   char **listen;
   size_t num_listen;
@@ -76,6 +87,8 @@ struct options {
   bool allow_tls12;
   char **key_folders;
   size_t num_key_folders;
+  struct pkcs11_options *pkcs11;
+  size_t num_pkcs11;
   int64_t num_workers;
   int64_t num_signers;
   char *user;

@@ -195,6 +195,14 @@ out:
   return st;
 }
 
+enum status server_fill(struct server *server, struct snapshot *snapshot, struct errmsg *err) {
+  if (server->tokens == NULL && snapshot->options.num_pkcs11 > 0 &&
+      token_registry_new(&server->tokens) != STATUS_OK) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  return snapshot_fill(snapshot, server->tokens, err);
+}
+
 // --- signals ---------------------------------------------------------------------------------
 
 static bool texts_equal(const char *a, const char *b) {
@@ -244,7 +252,13 @@ static void on_reload(void *arg) {
     return;
   }
   TRY(snapshot_read(&next, server->config_path, server->snapshot->generation + 1, &err));
-  TRY(snapshot_fill(next, &err));
+  TRY(snapshot_load_files(next, &err));
+  TRY(server_fill(server, next, &err));
+  st = token_start_lanes(server->tokens, server->pool, (unsigned)next->options.limits.max_queued);
+  if (st != STATUS_OK) {
+    st = errmsg_set(&err, st, "no threads for a new token");
+    goto out;
+  }
   warn_of_fixed(&server->snapshot->options, &next->options);
   for (size_t i = 0; i < server->num_workers; i++) {
     worker_adopt(&server->workers[i], next);
@@ -330,6 +344,7 @@ static enum status start_signers(struct server *server, unsigned *rsa_lane, stru
 
   TRY(signer_pool_new(&server->pool));
   TRY(signer_pool_add_lane(server->pool, rsa_lane, &rsa));
+  TRY(token_start_lanes(server->tokens, server->pool, rsa.max_queued));
 
 out:
   return st == STATUS_OK
@@ -393,9 +408,8 @@ out:
 void server_cleanup(struct server *server) {
   // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
   // of the process takes them.
-  if (server->pool != NULL) {
-    (void)signer_pool_stop(server->pool);
-  }
+  const bool is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
+
   for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
     worker_cleanup(&server->workers[i]);
   }
@@ -420,5 +434,8 @@ void server_cleanup(struct server *server) {
   census_free(server->census);
   sink_close(server->audit);
   snapshot_unref(server->snapshot);
+  if (!is_stuck) {
+    token_registry_free(server->tokens);
+  }
   *server = (struct server){0};
 }

@@ -18,6 +18,7 @@
 #include "keyserver/census.h"
 #include "keyserver/signer_pool.h"
 #include "keyserver/snapshot.h"
+#include "keyserver/token.h"
 #include "keyserver/worker.h"
 
 // All-zero is valid to clean.
@@ -28,6 +29,7 @@ struct server {
   struct census *census;
   struct sink *audit;
   struct signer_pool *pool;
+  struct token_registry *tokens;
   size_t num_workers;
   struct worker *workers;
   // Listening sockets: num_listen for each worker, until the worker takes them.
@@ -41,6 +43,9 @@ struct server {
   uint64_t num_failed_reloads;
   int64_t reloaded_s;  // wall clock of the last good load
 };
+
+// server_fill makes `snapshot` whole, see snapshot_fill.
+enum status server_fill(struct server *server, struct snapshot *snapshot, struct errmsg *err);
 
 // server_bind opens all listening sockets that `snapshot` (a reference is taken)
 // names: the last use of low ports. STATUS_CONFIG, STATUS_SYSTEM.

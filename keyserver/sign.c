@@ -3,10 +3,15 @@
 
 #include <stdint.h>
 
+#include "keyserver/token.h"
+
 #define RSA_2048_COST 33
 #define RSA_MAX_FAST_BITS 2048
 
 enum status sign_run(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size_t *out_len) {
+  if (job->key->token != NULL) {
+    return token_sign(job->key->token, job->scheme, out, out_len, job->digest);
+  }
   return scheme_sign_digest(job->scheme, job->key->pkey, out, SIGN_MAX_LEN, out_len, job->digest);
 }
 
@@ -34,7 +39,9 @@ bool sign_is_slow(enum key_kind kind, int bits) {
 enum status sign_self_test(const struct key *key) {
   static const uint8_t text[] = "Deputy key server self-test";
   const struct scheme *scheme = NULL;
+  struct sign_job job = {.key = key};
   uint8_t signature[SIGN_MAX_LEN];
+  uint8_t digest[64];
   size_t len = 0;
   enum status st = STATUS_OK;
 
@@ -44,8 +51,12 @@ enum status sign_self_test(const struct key *key) {
   if (scheme == NULL) {
     return STATUS_CRYPTO;
   }
-  st = scheme_sign(scheme, key->pkey, signature, sizeof signature, &len,
-                   bytes_of(text, sizeof text));
+  st = scheme_digest(scheme, digest, &len, bytes_of(text, sizeof text));
+  job.scheme = scheme;
+  job.digest = len == 0 ? bytes_of(text, sizeof text) : bytes_of(digest, len);
+  if (st == STATUS_OK) {
+    st = sign_run(&job, signature, &len);
+  }
   if (st == STATUS_OK) {
     st = scheme_verify(scheme, key->pkey, bytes_of(text, sizeof text), bytes_of(signature, len));
   }

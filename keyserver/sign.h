@@ -24,7 +24,7 @@ struct sign_job {
 };
 
 // sign_run writes the signature to `out`. STATUS_CRYPTO; the reason is in
-// BoringSSL's error queue.
+// BoringSSL's error queue. STATUS_UNAVAILABLE: the key's token is away.
 enum status sign_run(const struct sign_job *job, uint8_t out[SIGN_MAX_LEN], size_t *out_len);
 
 // sign_cost is the time one signature takes, in units of a P-256 signature

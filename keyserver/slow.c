@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keyserver/token.h"
+
 // One signature on its way through the pool. It borrows nothing but from its
 // snapshot.
 struct sign_task {
@@ -152,7 +154,7 @@ enum status slow_start(struct slow_table *table, struct slow_owner *owner, unsig
   }
   slow->wall_us = wall_us;
   slow->due_ms = due_ms;
-  slow->lane = table->rsa_lane;
+  slow->lane = req->key->token != NULL ? token_key_lane(req->key->token) : table->rsa_lane;
   task = task_new(slow, &table->inbox, flow);
   if (task == NULL) {
     slow_free(slow);

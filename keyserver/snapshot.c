@@ -17,12 +17,23 @@ enum status snapshot_read(struct snapshot **out, const char *path, uint64_t gene
   return options_load(&snapshot->options, path, err);
 }
 
-enum status snapshot_fill(struct snapshot *snapshot, struct errmsg *err) {
+enum status snapshot_load_files(struct snapshot *snapshot, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct options *options = &snapshot->options;
 
   TRY(tls_context_server(&snapshot->tls, &options->tls, options->allow_tls12, err));
   TRY(keystore_load(&snapshot->keys, options, err));
+
+out:
+  return st;
+}
+
+enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *tokens,
+                          struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct options *options = &snapshot->options;
+
+  TRY(keystore_load_tokens(snapshot->keys, options, tokens, err));
   TRY(rights_new(&snapshot->rights, options, snapshot->keys, err));
 
 out:

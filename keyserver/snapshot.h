@@ -26,12 +26,16 @@ struct snapshot {
 };
 
 // snapshot_read makes one that holds only the options of the file, for what must
-// be done before keys are read; snapshot_fill reads keys, rights and certificates.
-// On failure of either *snapshot is still to be unref'd. STATUS_CONFIG, and what
-// keystore_load, rights_new and tls_context_server return.
+// be done before keys are read; snapshot_load_files reads key files and the own
+// certificate, which may take root; snapshot_fill finds the keys in tokens, which
+// should not be root's business, and the rights. On failure of any *snapshot is
+// still to be unref'd. STATUS_CONFIG, and what keystore_load, keystore_load_tokens,
+// rights_new and tls_context_server return.
 enum status snapshot_read(struct snapshot **out, const char *path, uint64_t generation,
                           struct errmsg *err);
-enum status snapshot_fill(struct snapshot *snapshot, struct errmsg *err);
+enum status snapshot_load_files(struct snapshot *snapshot, struct errmsg *err);
+enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *tokens,
+                          struct errmsg *err);
 
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);  // NULL is allowed
