@@ -156,7 +156,7 @@ static void add_name_row(struct grid *grid, const json_t *name, const json_t *ch
   grid_add(grid, is_first ? text_of(name, "name") : "");
   grid_add(grid, text_of(chain, "label"));
   grid_add(grid, state_text(chain));
-  if (is_first) {
+  if (is_true(chain, "serves") || (is_first && text_or_null(name, "serves") == NULL)) {
     add_words(grid, text_of(name, "why"));
   } else {
     grid_add(grid, "");
@@ -455,6 +455,23 @@ void show_drill(FILE *file, const json_t *answer) {
 
 // --- status --------------------------------------------------------------------------------
 
+// add_element lists an object of a list by its name: "listeners main  127.0.0.1:443".
+static void add_element(struct grid *grid, const char *label, const json_t *element) {
+  const char *key = NULL;
+  const json_t *value = NULL;
+  char text[256] = "";
+  size_t len = 0;
+  json_object_foreach ((json_t *)(uintptr_t)element, key, value) {
+    if (json_is_string(value) && strcmp(key, "name") != 0 && len < sizeof(text)) {
+      int n = snprintf(text + len, sizeof(text) - len, "%s%s", len == 0 ? "" : " ",
+                       json_string_value(value));
+      len += n > 0 ? (size_t)n : 0;
+    }
+  }
+  grid_addf(grid, "%s %s", label, text_of(element, "name"));
+  grid_add(grid, text);
+}
+
 // add_members lists an object's members, nested ones as "workers connections".
 // NOLINTBEGIN(misc-no-recursion): answers nest by two or three
 static void add_members(struct grid *grid, const char *prefix, const json_t *object) {
@@ -469,6 +486,12 @@ static void add_members(struct grid *grid, const char *prefix, const json_t *obj
     }
     for (char *p = label; *p != '\0'; p++) {
       *p = (char)(*p == '_' ? ' ' : *p);
+    }
+    if (json_is_object(json_array_get(value, 0))) {
+      for (size_t i = 0; i < json_array_size(value); i++) {
+        add_element(grid, label, json_array_get(value, i));
+      }
+      continue;
     }
     grid_add(grid, label);
     if (json_is_string(value)) {

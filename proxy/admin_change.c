@@ -215,10 +215,15 @@ static void on_done(void *arg, enum status st, bool is_kept, const struct errmsg
     }
   }
   audit(change, change->is_already ? "already" : "done", is_kept, "");
-  json_t *body = json_pack(
-      "{s:I,s:o,s:s,s:s,s:b,s:b}", "id", (json_int_t)(change->num_ids > 0 ? change->ids[0] : 0),
-      "ids", list_ids(change), "level", state_level_name(change->level), "subject", change->subject,
-      "already", (int)change->is_already, "kept", (int)is_kept);
+  const char *known_as =
+      change->level == STATE_LEVEL_CA
+          ? admin_name_of_ca(changes->host->store(changes->host->arg), change->subject)
+          : NULL;
+  json_t *body =
+      json_pack("{s:I,s:o,s:s,s:s,s:s?,s:b,s:b}", "id",
+                (json_int_t)(change->num_ids > 0 ? change->ids[0] : 0), "ids", list_ids(change),
+                "level", state_level_name(change->level), "subject", change->subject, "known_as",
+                known_as, "already", (int)change->is_already, "kept", (int)is_kept);
   if (body != NULL) {
     (void)json_object_update(body, change->answer);
   }

@@ -96,9 +96,9 @@ def test_names_tell_who_serves_and_why_not_the_others(stack):
     lines = stack.proxy.ctl("names").stdout.splitlines()
     assert lines[0].split()[:3] == ["NAME", "CHAIN", "STATE"]
     row = [line for line in lines if line.startswith("demo.test")][0]
-    assert "CA out of service" in row and "web-one" in row and "first usable" in row
+    assert "CA out of service" in row and "web-one" in row and "first usable" not in row
     after = lines[lines.index(row) + 1]
-    assert after.split()[:2] == ["backup", "serves"] and "web-two" in after
+    assert re.match(r" +backup +serves +first usable .*web-two", after), after
     assert re.search(r" 89d ", row), row
     one = stack.proxy.ctl("names", "demo.test").stdout
     assert "serves: backup (first_usable)" in one
@@ -152,7 +152,7 @@ def test_a_ca_goes_out_and_comes_back(stack):
     line = wait_audit(stack, event="switch", outcome="done", id=change["id"])
     assert line["level"] == "ca" and line["subject"] == change["subject"] and line["kept"] is True
     out = stack.proxy.ctl("restore", "--ca", "web-one").stdout
-    assert f"restored: {change['id']} (ca web-one" in out or "restored" in out
+    assert out == f"restored: {change['id']} (ca web-one ({change['subject'][:12]}))\n"
     assert issuer(stack) == "web-one"
     history = stack.proxy.ctl("switches").stdout
     assert re.search(rf"^{change['id']} .*out of service.*restored by ", history, re.M), history

@@ -128,9 +128,9 @@ static void shows_names_with_what_serves_and_why_not_the_others(void **state) {
   assert_text(
       "NAME    CHAIN    STATE              WHY             KEY KIND  ISSUER  CA            KEY"
       "           LEFT  DC LEFT   STAPLE\n"
-      "a.test  primary  CA out of service  name preferred  p256      One     001122334455  "
+      "a.test  primary  CA out of service                  p256      One     001122334455  "
       "aabbccddeeff  30d   RSA leaf  none!\n"
-      "        backup   serves                             p256      Two     ff1122334455  "
+      "        backup   serves             name preferred  p256      Two     ff1122334455  "
       "bbbbccddeeff  61d   24h       4d\n");
   json_decref(names);
 }
@@ -235,7 +235,8 @@ static void shows_status_whatever_is_in_it(void **state) {
   (void)state;
   json_t *answer = json(
       "{\"version\":\"1\",\"names\":{\"total\":3,\"on_last_resort\":1,\"unserved\":1},"
-      "\"switches\":{\"kept\":false},\"list\":[1,2],\"none\":null}");
+      "\"switches\":{\"kept\":false},\"list\":[1,2],\"none\":null,"
+      "\"listeners\":[{\"name\":\"main\",\"address\":\"[::]:443\",\"x\":7},{}]}");
   open_text();
   show_status(file, answer);
   assert_text(
@@ -247,6 +248,8 @@ static void shows_status_whatever_is_in_it(void **state) {
       "switches kept         no\n"
       "list                  [1,2]\n"
       "none                  -\n"
+      "listeners main        [::]:443\n"
+      "listeners -\n"
       "\nALERT: 2 names have nothing usable; see `deputyctl names`\n"
       "\nALERT: switches are in memory only and do not survive a restart\n");
   json_decref(answer);
