@@ -13,6 +13,9 @@
 #include "dcissuer/issue.h"
 
 #define MS_PER_S 1000
+// An entry has five members. Four million bytes of "1,1,1," would become a
+// hundred million in jansson's hands.
+#define MAX_COMMAS_PER_ENTRY 8u
 
 struct entry {
   struct batch *batch;
@@ -339,11 +342,22 @@ static const struct {
 
 static bool has_name(const void *arg, const char *name) { return tls_peer_has_name(arg, name); }
 
+static bool has_more_commas(struct bytes in, size_t max) {
+  size_t num = 0;
+  for (size_t i = 0; i < in.len; i++) {
+    num += in.data[i] == ',' ? 1 : 0;
+  }
+  return num > max;
+}
+
 static enum request_error read_body(struct batch *batch) {
   struct bytes body = http_request_body(batch->request);
   json_error_t error;
   size_t max = (size_t)batch->snapshot->options.limits.max_entries;
 
+  if (has_more_commas(body, max * MAX_COMMAS_PER_ENTRY)) {
+    return REQUEST_TOO_MANY_ENTRIES;
+  }
   batch->body = json_loadb((const char *)body.data, body.len, JSON_REJECT_DUPLICATES, &error);
   batch->wanted = json_object_get(batch->body, "requests");
   if (json_object_size(batch->body) != 1 || !json_is_array(batch->wanted) ||

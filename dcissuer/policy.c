@@ -26,17 +26,14 @@ struct policy {
 
 // --- hosts -------------------------------------------------------------------
 
-bool host_pattern_covers(const char *pattern, const char *name) {
-  size_t name_len = strlen(name);
-  size_t suffix_len = 0;
-  if (strcmp(pattern, "*") == 0) {
-    return true;
-  }
-  if (strncmp(pattern, "*.", 2) != 0) {
-    return strcmp(pattern, name) == 0;
-  }
-  suffix_len = strlen(pattern + 1);  // with its dot
-  return name_len > suffix_len && strcmp(name + name_len - suffix_len, pattern + 1) == 0;
+static int compare(const void *a, const void *b) {
+  const char *const *left = a;
+  const char *const *right = b;
+  return strcmp(*left, *right);
+}
+
+static bool has_text(char *const *texts, size_t num, const char *text) {
+  return num > 0 && bsearch(&text, texts, num, sizeof(*texts), compare) != NULL;
 }
 
 static bool is_host_char(char c) {
@@ -65,8 +62,14 @@ static bool is_host_pattern(const char *pattern) {
 }
 
 bool grant_covers(const struct grant *grant, const char *name) {
-  for (size_t i = 0; i < grant->num_hosts; i++) {
-    if (host_pattern_covers(grant->hosts[i], name)) {
+  if (has_text(grant->hosts, grant->num_hosts, name) ||
+      has_text(grant->hosts, grant->num_hosts, "*")) {
+    return true;
+  }
+  // Each dot but one at the very start: something must be below the suffix.
+  for (const char *dot = *name == '\0' ? NULL : strchr(name + 1, '.'); dot != NULL;
+       dot = strchr(dot + 1, '.')) {
+    if (has_text(grant->suffixes, grant->num_suffixes, dot)) {
       return true;
     }
   }
@@ -84,22 +87,28 @@ bool grant_has_scheme(const struct grant *grant, const struct scheme *scheme) {
 
 // --- building ------------------------------------------------------------------
 
-static enum status copy_texts(char ***out, size_t *out_num, char *const *texts, size_t num) {
-  *out = calloc(num + 1, sizeof(**out));
-  if (*out == NULL) {
+static enum status add_lower(char **texts, size_t *num, const char *text) {
+  char *copy = strdup(text);
+  if (copy == NULL) {
     return STATUS_MEMORY;
   }
-  for (; *out_num < num; (*out_num)++) {
-    char *copy = strdup(texts[*out_num]);
-    if (copy == NULL) {
-      return STATUS_MEMORY;
-    }
-    for (char *c = copy; *c != '\0'; c++) {
-      *c = (char)tolower((unsigned char)*c);
-    }
-    (*out)[*out_num] = copy;
+  for (char *c = copy; *c != '\0'; c++) {
+    *c = (char)tolower((unsigned char)*c);
   }
+  texts[(*num)++] = copy;
   return STATUS_OK;
+}
+
+static enum status read_names(struct client *client, const struct client_options *options) {
+  enum status st = STATUS_OK;
+  client->names = calloc(options->num_names + 1, sizeof(*client->names));
+  if (client->names == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < options->num_names && st == STATUS_OK; i++) {
+    st = add_lower(client->names, &client->num_names, options->names[i]);
+  }
+  return st;
 }
 
 static enum status read_keys(struct client *client, const struct client_options *options,
@@ -121,15 +130,26 @@ static enum status read_keys(struct client *client, const struct client_options 
 
 static enum status read_hosts(struct grant *grant, const struct client_options *options,
                               struct errmsg *err) {
-  for (size_t i = 0; i < options->num_hosts; i++) {
-    if (!is_host_pattern(options->hosts[i])) {
+  enum status st = STATUS_OK;
+  grant->hosts = calloc(options->num_hosts + 1, sizeof(*grant->hosts));
+  grant->suffixes = calloc(options->num_hosts + 1, sizeof(*grant->suffixes));
+  if (grant->hosts == NULL || grant->suffixes == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < options->num_hosts && st == STATUS_OK; i++) {
+    const char *host = options->hosts[i];
+    if (!is_host_pattern(host)) {
       return errmsg_set(err, STATUS_CONFIG,
                         "clients, \"%s\": hosts[%zu] is \"%s\"; it must be a name, as "
                         "\"demo.test\", a name with all below it, as \"*.example\", or \"*\"",
-                        options->label, i, options->hosts[i]);
+                        options->label, i, host);
     }
+    st = strncmp(host, "*.", 2) == 0 ? add_lower(grant->suffixes, &grant->num_suffixes, host + 1)
+                                     : add_lower(grant->hosts, &grant->num_hosts, host);
   }
-  return copy_texts(&grant->hosts, &grant->num_hosts, options->hosts, options->num_hosts);
+  qsort(grant->hosts, grant->num_hosts, sizeof(*grant->hosts), compare);
+  qsort(grant->suffixes, grant->num_suffixes, sizeof(*grant->suffixes), compare);
+  return st;
 }
 
 // RFC 9345, section 4.1: the key of a DC must not use the rsaEncryption OID, and
@@ -188,7 +208,7 @@ static enum status add_client(struct policy *policy, const struct client_options
   }
   client->grant.max_lifetime_s = options->max_lifetime_ms / MS_PER_S;
   set_rate(&client->grant, options);
-  TRY(copy_texts(&client->names, &client->num_names, options->names, options->num_names));
+  TRY(read_names(client, options));
   TRY(read_keys(client, options, err));
   TRY(read_hosts(&client->grant, options, err));
   TRY(read_schemes(&client->grant, options, err));
@@ -239,6 +259,7 @@ void policy_free(struct policy *policy) {
     struct client *client = &policy->clients[i];
     free_texts(client->names, client->num_names);
     free_texts(client->grant.hosts, client->grant.num_hosts);
+    free_texts(client->grant.suffixes, client->grant.num_suffixes);
     free(client->spki_sha256);
     free(client->grant.label);
   }

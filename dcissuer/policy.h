@@ -26,8 +26,11 @@
 
 struct grant {
   char *label;
-  char **hosts;  // lower case
+  // Lower case, sorted: a grant may list a hundred thousand.
+  char **hosts;  // exact names; also "*"
   size_t num_hosts;
+  char **suffixes;  // ".example" of "*.example"
+  size_t num_suffixes;
   const struct scheme *schemes[POLICY_MAX_SCHEMES];
   size_t num_schemes;
   int64_t max_lifetime_s;
@@ -62,10 +65,8 @@ void policy_of_client(struct client_rights *out, const struct policy *policy,
                       const uint8_t spki_sha256[32],
                       bool (*has_name)(const void *arg, const char *name), const void *arg);
 
-// host_pattern_covers: see options.c, "hosts". `name` is lower case; a wildcard
-// name, as "*.a.test", is covered by "*.a.test" and by patterns above it.
-bool host_pattern_covers(const char *pattern, const char *name);
-
+// grant_covers: see options.c, "hosts". `name` is lower case; a wildcard name, as
+// "*.a.test", is covered by "*.a.test" and by patterns above it.
 bool grant_covers(const struct grant *grant, const char *name);
 bool grant_has_scheme(const struct grant *grant, const struct scheme *scheme);
 

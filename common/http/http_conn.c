@@ -165,20 +165,16 @@ static enum bufferevent_filter_result on_input(struct evbuffer *src, struct evbu
 
 // --- life ------------------------------------------------------------------------
 
-// The client's end, or the server's, while a handler still has the request.
+// The server ends while a handler still has the request. (A client's end is not
+// looked for meanwhile: it shows when the reply is written.) evhttp frees its own
+// part with the connection.
 static void orphan_request(struct http_conn *conn) {
-  struct http_request *request = conn->request;
-  if (request == NULL) {
-    return;
+  if (conn->request != NULL) {
+    conn->request->evreq = NULL;
+    conn->request->conn = NULL;
+    conn->request = NULL;
+    conn->ssl = NULL;  // goes on living as the request's: who asked may still be of interest
   }
-  // evhttp parts with a request that the user has not answered, except when
-  // the whole evhttp goes: then it frees that as well.
-  if (request->evreq != NULL && evhttp_request_get_connection(request->evreq) != NULL) {
-    request->evreq = NULL;
-  }
-  request->conn = NULL;
-  conn->request = NULL;
-  conn->ssl = NULL;  // goes on living as the request's: who asked may still be of interest
 }
 
 void http_conn_detach(struct http_conn *conn) {

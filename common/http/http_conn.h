@@ -30,9 +30,9 @@
 #include "common/wire/http_head.h"
 
 #define HTTP_HANDSHAKE_TIMEOUT_MS 10000
-#define HTTP_REFUSE_TIMEOUT_MS 2000     // to send a refusal and see the end
-#define HTTP_LINGER_MAX_LEN (4u << 20)  // bytes thrown away meanwhile
-#define HTTP_MAX_REQUESTS_PER_TURN 8    // pipelined, before others get a turn
+#define HTTP_REFUSE_TIMEOUT_MS 5000      // to send a refusal and let the peer finish
+#define HTTP_LINGER_MAX_LEN (64u << 20)  // bytes thrown away meanwhile
+#define HTTP_MAX_REQUESTS_PER_TURN 8     // pipelined, before others get a turn
 #define HTTP_MAX_READS_PER_TURN 64
 
 enum http_conn_state {
@@ -61,6 +61,7 @@ struct http_conn {
   bool is_over_limit;            // accepted above max_connections: closed at once
   bool is_failed;                // a write failed
   bool is_last;                  // the connection ends after this reply
+  bool is_outdated;              // made with a context that has been replaced
   bool is_answered;              // evhttp has sent the whole reply
   unsigned num_in_turn;          // requests since others had a turn
   struct http_request *request;  // at the handler; NULL once replied to

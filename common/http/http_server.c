@@ -182,9 +182,14 @@ void http_server_free(struct http_server *server) {
 }
 
 void http_server_set_tls(struct http_server *server, SSL_CTX *tls) {
+  struct http_conn *conn = NULL;
   (void)SSL_CTX_up_ref(tls);
   SSL_CTX_free(server->config.tls);
   server->config.tls = tls;
+  // Closing the idle ones now would cut off a request that is on its way.
+  LIST_FOREACH (conn, &server->conns, link) {
+    conn->is_outdated = true;
+  }
 }
 
 const struct http_server_stats *http_server_stats(const struct http_server *server) {
@@ -374,14 +379,12 @@ static void send_reply(struct http_request *request, int code, const char *conte
 void http_reply(struct http_request *request, int code, const char *content_type,
                 struct bytes body) {
   struct http_conn *conn = request->conn;
-  bool is_last = request->server != NULL && request->server->is_draining;
+  bool is_last = false;
   if (conn == NULL) {
-    if (request->evreq != NULL) {
-      evhttp_request_free(request->evreq);  // evhttp has left it to us
-    }
     request_free(request);
     return;
   }
+  is_last = conn->is_outdated || conn->server->is_draining;
   send_reply(request, code, content_type, body, is_last);
   request_free(request);
   http_conn_answered(conn, is_last);

@@ -65,7 +65,9 @@ void http_server_drain(struct http_server *server, void (*fn)(void *arg), void *
 // http_server_free closes everything. Requests that are not answered yet stay
 // valid and are still to be answered (to nobody). Before loop_free.
 void http_server_free(struct http_server *server);
-// http_server_set_tls uses another context for connections to come.
+// http_server_set_tls uses another context for connections to come. Those that
+// are there end with their next reply, so that whom the new one does not trust
+// is not let in for long.
 void http_server_set_tls(struct http_server *server, SSL_CTX *tls);
 const struct http_server_stats *http_server_stats(const struct http_server *server);
 

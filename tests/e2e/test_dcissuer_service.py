@@ -41,11 +41,11 @@ def leaf(ks):
 @contextlib.contextmanager
 def stopped(process):
     """A process that hangs: its sockets are open, and nothing moves."""
-    process.signal(signal.SIGSTOP)
+    process.freeze()
     try:
         yield
     finally:
-        process.signal(signal.SIGCONT)
+        process.thaw()
 
 
 @contextlib.contextmanager
@@ -256,8 +256,12 @@ def test_signatures_at_a_time(issuer, ks, leaf):
     issuer.config["key_servers"]["deadline"] = "20s"
     issuer.start()
     with concurrent.futures.ThreadPoolExecutor(2) as pool, stopped(ks.process):
-        asked = [pool.submit(issuer.ask, "proxy", [DcKey().entry(leaf) for _ in range(10)])
-                 for _ in range(2)]
+        entries = [DcKey().entry(leaf) for _ in range(10)]
+        asked = [pool.submit(issuer.ask, "proxy", entries)]
+        wait_until(lambda: issuer.metric("signatures_in_work") == 3, "those of one request")
+        for _ in range(20):
+            assert issuer.metric("signatures_in_work") == 3
+        asked.append(pool.submit(issuer.ask, "proxy", entries))
         wait_until(lambda: issuer.metric("signatures_in_work") == 5, "as many as may be")
         for _ in range(20):
             assert issuer.metric("signatures_in_work") == 5

@@ -277,9 +277,13 @@ static void lifetimes_at_their_edges(void **state) {
 }
 
 static void seven_days_are_never_passed(void **state) {
+  char *hosts[] = {text("*")};
+  struct client_options grant = grant_for("a", hosts);
   struct world w;
   (void)state;
   world_init(&w);
+  grant.max_lifetime_ms = 100 * DAY * 1000;
+  give_rights(&w, &grant, 1);
   w.rules.max_lifetime_s = 100 * DAY;  // options.c does not allow it
   w.rules.default_lifetime_s = 100 * DAY;
   assert_int_equal(judge(&w, 7 * DAY, NOW), ISSUE_OK);
@@ -408,8 +412,39 @@ static void certificates_that_must_not_delegate(void **state) {
   world_cleanup(&w);
 }
 
-// --- keys and proofs
-// -------------------------------------------------------------------------------
+// As long as a certificate may be, but with the rest longer than the key server
+// takes.
+static void a_certificate_that_is_too_long_to_sign(void **state) {
+  static char names[40000];
+  struct test_cert spec = usual_leaf;
+  struct sign_request request;
+  uint8_t *message = NULL;
+  struct world w;
+  size_t len = 0;
+  (void)state;
+  world_init(&w);
+  for (int i = 0; i < 220; i++) {
+    len += (size_t)snprintf(names + len, sizeof(names) - len, "%sDNS:%0126d.test",
+                            i == 0 ? "" : ",", i);
+  }
+  spec.names = names;
+  set_leaf(&w, &spec, KEY_KIND_P256);
+  assert_int_equal(judge(&w, HOUR, NOW), ISSUE_OK);
+  assert_int_equal(finish(&w, NOW), ISSUE_OK);
+  // Names until it just fits.
+  while (w.der.len + 130 < CERT_MAX_LEN) {
+    len += (size_t)snprintf(names + len, sizeof(names) - len, ",DNS:%092d.test", 1);
+    set_leaf(&w, &spec, KEY_KIND_P256);
+  }
+  assert_true(w.der.len <= CERT_MAX_LEN);
+  assert_int_equal(judge(&w, HOUR, NOW), ISSUE_OK);
+  assert_false(issue_input(&w.issue, &request, &message));
+  assert_null(message);
+  assert_int_equal(w.issue.error, ISSUE_BAD_CERTIFICATE);
+  world_cleanup(&w);
+}
+
+// --- keys and proofs -----------------------------------------------------------------------------
 
 static void the_certificates_own_key(void **state) {
   struct world w;
@@ -523,8 +558,7 @@ static void signatures_that_do_not_verify(void **state) {
   world_cleanup(&w);
 }
 
-// --- reading
-// --------------------------------------------------------------------------------------
+// --- reading -------------------------------------------------------------------------------------
 
 static void words_are_all_there(void **state) {
   (void)state;
@@ -568,6 +602,7 @@ int main(void) {
       cmocka_unit_test(grants_do_not_add_up),
       cmocka_unit_test(the_rate_is_charged_before_the_proof),
       cmocka_unit_test(certificates_that_must_not_delegate),
+      cmocka_unit_test(a_certificate_that_is_too_long_to_sign),
       cmocka_unit_test(the_certificates_own_key),
       cmocka_unit_test(a_key_that_is_not_theirs),
       cmocka_unit_test(every_bit_of_the_proof_counts),

@@ -71,10 +71,38 @@ static void patterns_cover_what_they_say(void **state) {
   };
   (void)state;
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    if (host_pattern_covers(cases[i].pattern, cases[i].name) != cases[i].covers) {
+    struct client_options client = {0};
+    char *hosts[] = {text(cases[i].pattern)};
+    struct policy *policy = policy_of(&client, hosts, 1);
+    if (grant_covers(grant_of(policy, "a.test"), cases[i].name) != cases[i].covers) {
       fail_msg("%s, %s", cases[i].pattern, cases[i].name);
     }
+    policy_free(policy);
   }
+}
+
+static void finds_one_of_many(void **state) {
+  enum { NUM = 3000 };
+  static char texts[NUM][32];
+  static char *hosts[NUM];
+  struct client_options client = {0};
+  struct policy *policy = NULL;
+  struct grant *grant = NULL;
+  char name[64];
+  (void)state;
+  for (int i = 0; i < NUM; i++) {
+    (void)snprintf(texts[i], sizeof(texts[i]), "%s%d.test", i % 2 == 0 ? "" : "*.", i * 7919 % NUM);
+    hosts[i] = texts[i];
+  }
+  policy = policy_of(&client, hosts, NUM);
+  grant = grant_of(policy, "a.test");
+  for (int i = 0; i < NUM; i++) {
+    (void)snprintf(name, sizeof(name), "%s%d.test", i % 2 == 0 ? "" : "a.b.", i * 7919 % NUM);
+    assert_true(grant_covers(grant, name));
+    (void)snprintf(name, sizeof(name), "%s%dx.test", i % 2 == 0 ? "" : "a.b.", i * 7919 % NUM);
+    assert_false(grant_covers(grant, name));
+  }
+  policy_free(policy);
 }
 
 static void default_is_to_deny(void **state) {
@@ -207,6 +235,7 @@ static void a_reload_inherits_what_is_used_up(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(patterns_cover_what_they_say),
+      cmocka_unit_test(finds_one_of_many),
       cmocka_unit_test(default_is_to_deny),
       cmocka_unit_test(clients_are_known_by_key_too),
       cmocka_unit_test(refuses_bad_hosts),

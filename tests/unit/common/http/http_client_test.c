@@ -429,6 +429,7 @@ static struct result ask_bad_peer(const char *reply) {
 }
 
 static void survives_bad_peers(void **state) {
+  static char endless[4000] = "HTTP/1.1 200 OK\r\n\r\n";
   (void)state;
   assert_int_equal(ask_bad_peer(NULL).st, STATUS_TIMEOUT);
   assert_int_equal(ask_bad_peer("").st, STATUS_CLOSED);
@@ -437,6 +438,9 @@ static void survives_bad_peers(void **state) {
                    STATUS_CLOSED);
   assert_int_equal(ask_bad_peer("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n").st,
                    STATUS_LIMIT);
+  // Without a length nobody knows before it is too much.
+  memset(endless + strlen(endless), 'x', sizeof(endless) - 1 - strlen(endless));
+  assert_int_equal(ask_bad_peer(endless).st, STATUS_LIMIT);
   assert_int_not_equal(
       ask_bad_peer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n").st, STATUS_OK);
 }

@@ -223,7 +223,7 @@ void fixture_wait(const _Atomic uint64_t *counter, uint64_t value) {
 
 // --- clients -----------------------------------------------------------------------------
 
-struct peer peer_connect_raw(const struct fixture *f) {
+struct peer peer_socket(const struct fixture *f) {
   struct peer p = {.fd = socket(f->address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   const struct timeval guard = {.tv_sec = FIXTURE_GUARD_S};
   const int on = 1;
@@ -232,7 +232,16 @@ struct peer peer_connect_raw(const struct fixture *f) {
   (void)setsockopt(p.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   (void)setsockopt(p.fd, SOL_SOCKET, SO_RCVTIMEO, &guard, sizeof(guard));
   (void)setsockopt(p.fd, SOL_SOCKET, SO_SNDTIMEO, &guard, sizeof(guard));
-  assert_int_equal(connect(p.fd, (const struct sockaddr *)&f->address.storage, f->address.len), 0);
+  return p;
+}
+
+void peer_finish_connect(struct peer *p, const struct fixture *f) {
+  assert_int_equal(connect(p->fd, (const struct sockaddr *)&f->address.storage, f->address.len), 0);
+}
+
+struct peer peer_connect_raw(const struct fixture *f) {
+  struct peer p = peer_socket(f);
+  peer_finish_connect(&p, f);
   return p;
 }
 

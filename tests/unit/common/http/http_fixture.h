@@ -58,6 +58,8 @@ struct peer {
   SSL *ssl;
 };
 
+struct peer peer_socket(const struct fixture *f);  // not connected yet
+void peer_finish_connect(struct peer *p, const struct fixture *f);
 struct peer peer_connect_raw(const struct fixture *f);  // no TLS yet
 struct peer peer_connect(const struct fixture *f);
 void peer_close(struct peer *p);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -348,10 +349,10 @@ static void bounds_the_body(void **state) {
       "accepts\"}}");
   expect_end(&p);
   peer_close(&p);
-  // The refusal is read even by those who first send it all (up to a point).
+  // The refusal is read even by those who first send it all.
   p = peer_connect(&f);
-  peer_send_text(&p, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2000000\r\n\r\n");
-  (void)peer_try_send(&p, body, 2000000);
+  peer_send_text(&p, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 8388608\r\n\r\n");
+  peer_send(&p, body, 8 << 20);
   expect_code(&p, 413);
   peer_close(&p);
   // In chunks nobody knows the length before.
@@ -590,8 +591,7 @@ static void serves_the_good_among_the_bad(void **state) {
   fixture_stop(&f);
 }
 
-// --- the end
-// --------------------------------------------------------------------------------------
+// --- the end -----------------------------------------------------------------------------------
 
 static void on_drained(void *arg) {
   struct fixture *f = arg;
@@ -658,8 +658,7 @@ static void drains_at_once_when_idle(void **state) {
   fixture_stop(&f);
 }
 
-// --- TLS alone
-// ----------------------------------------------------------------------------------------
+// --- TLS alone ---------------------------------------------------------------------------------
 
 static void bounds_the_time_of_a_handshake(void **state) {
   const struct fixture_limits limits = {.limit_ms = 300};
@@ -745,6 +744,60 @@ static void survives_damaged_records(void **state) {
   fixture_stop(&f);
 }
 
+static void use_new_context(struct fixture *f) {
+  http_server_set_tls(f->server, fixture_server_ctx());
+}
+
+// Those who are inside get one more reply, and then have to knock again.
+static void replaces_its_context(void **state) {
+  struct fixture f;
+  struct peer p;
+  struct reply reply;
+  (void)state;
+  fixture_start(&f, FIXTURE_TLS, NULL);
+  p = peer_connect(&f);
+  peer_send_text(&p, GET);
+  expect_code(&p, 200);
+  fixture_run(&f, use_new_context);
+  peer_send_text(&p, GET);
+  assert_true(peer_reply(&p, &reply));
+  assert_int_equal(reply.code, 200);
+  assert_non_null(strstr(reply.head, "Connection: close"));
+  reply_cleanup(&reply);
+  expect_end(&p);
+  peer_close(&p);
+  expect_good(&f);
+  fixture_stop(&f);
+}
+
+// Without a descriptor for it a connection waits, and is served when there is one.
+static void survives_a_lack_of_descriptors(void **state) {
+  struct fixture f;
+  struct rlimit old;
+  struct rlimit none;
+  struct peer p;
+  int next = -1;
+  (void)state;
+  fixture_start(&f, FIXTURE_PLAIN, NULL);
+  p = peer_socket(&f);
+  next = dup(p.fd);  // the lowest free number: all from here on are out of bounds
+  assert_true(next >= 0);
+  (void)close(next);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+  none = old;
+  none.rlim_cur = (rlim_t)next;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  peer_finish_connect(&p, &f);
+  peer_send_text(&p, GET);
+  (void)usleep(300000);
+  assert_int_equal(stats(&f)->num_connections, 0);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+  expect_code(&p, 200);
+  peer_close(&p);
+  expect_good(&f);
+  fixture_stop(&f);
+}
+
 static int setup(void **state) {
   (void)state;
   (void)signal(SIGPIPE, SIG_IGN);
@@ -801,6 +854,8 @@ int main(void) {
       cmocka_unit_test(survives_garbage_instead_of_tls),
       cmocka_unit_test(refuses_a_client_without_certificate),
       cmocka_unit_test(survives_damaged_records),
+      cmocka_unit_test(replaces_its_context),
+      cmocka_unit_test(survives_a_lack_of_descriptors),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }
