@@ -29,6 +29,7 @@
 #define KEYCLIENT_STALL_MS 2000       // on top of the deadline: asked, and no byte came
 #define KEYCLIENT_RETRY_FIRST_MS 50   // between connects, doubled up to the last,
 #define KEYCLIENT_RETRY_LAST_MS 5000  // each with 25 % jitter
+#define KEYCLIENT_WAKE_MS 100         // somebody waits: a pause is cut to this
 
 struct link;
 
@@ -81,6 +82,7 @@ struct link {
   int64_t received_ms;    // when bytes last came
   int64_t sent_ms;        // when something was last sent
   int64_t asked_ms;       // since when something is unanswered
+  int64_t connect_ms;     // when the last attempt to connect began
   unsigned num_attempts;  // to connect: which address is next
 };
 
@@ -125,6 +127,8 @@ struct keyclient {
 enum status link_init(struct link *link, struct server *server);
 void link_cleanup(struct link *link);
 void link_connect(struct link *link);
+// link_wake ends a pause, as somebody waits for a connection.
+void link_wake(struct link *link);
 // link_tick pings and gives up what is silent.
 void link_tick(struct link *link);
 // link_may_take: can one more request be sent here now?

@@ -182,12 +182,24 @@ static bool all_tried(const struct keyclient *kc, const struct request *req) {
   return true;
 }
 
+// wake_servers: a server that came back must not be missed for the rest of a long
+// pause. One connection to each is tried; the others follow in their own time.
+static void wake_servers(struct keyclient *kc, const struct request *req) {
+  for (size_t i = 0; i < kc->num_servers; i++) {
+    struct server *server = &kc->servers[i];
+    if (server->num_open == 0 && (req->tried & bit_of(server)) == 0 && server->num_links > 0) {
+      link_wake(&server->links[0]);
+    }
+  }
+}
+
 // wait leaves the request to the next link that opens, for as long as an attempt.
 static void wait(struct keyclient *kc, struct request *req) {
   TAILQ_REMOVE(turn_of(kc, req), req, in_turn);
   req->link = NULL;
   TAILQ_INSERT_TAIL(turn_of(kc, req), req, in_turn);
   start_attempt(kc, req);
+  wake_servers(kc, req);
 }
 
 static enum status status_of(enum frame_error code) {
@@ -265,8 +277,7 @@ void link_answered(struct link *link, uint32_t id, enum status st, enum frame_er
   }
 }
 
-// --- time
-// ------------------------------------------------------------------------------------------
+// --- time ----------------------------------------------------------------------------------
 
 // end_attempt: the next server is asked as well. The one that was asked before may
 // still answer, so without a next one the request stays where it is.
@@ -315,8 +326,7 @@ static void on_tick(void *arg) {
   timer_arm_ms(&kc->tick, KEYCLIENT_TICK_MS);
 }
 
-// --- the caller's side
-// --------------------------------------------------------------------------------
+// --- the caller's side ---------------------------------------------------------------------
 
 static enum status copy_message(struct request *req, struct bytes message) {
   req->message = req->room;
@@ -418,8 +428,7 @@ unsigned keyclient_num_ready(const struct keyclient *kc) {
   return atomic_load_explicit(&kc->num_ready, memory_order_relaxed);
 }
 
-// --- making and ending
-// ------------------------------------------------------------------------------------
+// --- making and ending ---------------------------------------------------------------------
 
 static enum status server_init(struct keyclient *kc, const struct keyclient_server_config *from,
                                int64_t num_links, struct errmsg *err) {

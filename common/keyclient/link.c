@@ -234,6 +234,7 @@ void link_connect(struct link *link) {
   enum status st = STATUS_OK;
 
   link->state = LINK_RESOLVING;
+  link->connect_ms = now_of(link);
   st = resolver_query(&link->query, server->kc->resolver, server->host, server->port, on_addresses,
                       link);
   if (st != STATUS_OK) {
@@ -243,6 +244,13 @@ void link_connect(struct link *link) {
 }
 
 static void on_retry(void *arg) { link_connect(arg); }
+
+void link_wake(struct link *link) {
+  if (link->state == LINK_PAUSED && now_of(link) - link->connect_ms >= KEYCLIENT_WAKE_MS) {
+    timer_cancel(&link->retry);
+    link_connect(link);
+  }
+}
 
 enum status link_init(struct link *link, struct server *server) {
   link->server = server;

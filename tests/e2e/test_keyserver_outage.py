@@ -80,7 +80,7 @@ def away(stack, how):
     if how == signal.SIGKILL:
         stack.keyserver.process.kill()
     elif how == signal.SIGSTOP:
-        stack.keyserver.process.signal(how)
+        stack.keyserver.process.freeze()
     else:
         stack.keyserver.process.stop()
     if how != signal.SIGSTOP:
@@ -89,7 +89,7 @@ def away(stack, how):
 
 def back(stack, how):
     if how == signal.SIGSTOP:
-        stack.keyserver.process.signal(signal.SIGCONT)
+        stack.keyserver.process.thaw()
     else:
         stack.keyserver.start()
 

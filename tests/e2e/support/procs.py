@@ -133,6 +133,16 @@ class Process:
         assert code in self.expected_exit, (
             f"{self.name} ended with {code}:\n{self.err()[-LOG_SHOWN:]}")
 
+    def freeze(self):
+        """SIGSTOP, and returns when every thread stands still: a process that hangs."""
+        self.signal(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{self.pid}/task")
+        wait_until(lambda: all((task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
+                               for task in tasks.iterdir()), f"{self.name} to stand still")
+
+    def thaw(self):
+        self.signal(signal.SIGCONT)
+
     def kill(self):
         """SIGKILL, the way power fails."""
         self.is_checked = True
