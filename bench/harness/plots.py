@@ -31,7 +31,7 @@ def curves(plot):
         if not series["points"]:
             continue
         script += block(f"data{i}", series["points"])
-        style = ("with points pt 7 ps 0.25" if dots else "with lines lw 2")
+        style = ("with points pt 7 ps 0.4" if dots else "with lines lw 2")
         parts.append(f"$data{i} using 1:2 {style} lc rgb '{COLOURS[i % len(COLOURS)]}'"
                      f" title {quoted(series['title'])}")
     if not parts:
