@@ -210,14 +210,14 @@ static void fail_timeout(struct conn *conn) {
 
 // --- sending -------------------------------------------------------------------------
 
-// The server has gone. It may have said why: an alert that has come, unread, is a
-// better reason than the reset behind it.
+// The server has gone. It may have said why: an alert (or nonsense) that has come,
+// unread, is a better reason than the reset behind it.
 static void fail_send(struct conn *conn, int number) {
   struct buffer ignored = {0};
   uint8_t *data = conn->load->read_buffer;
   const ssize_t num = recv(conn->fd, data, READ_BUFFER_LEN, 0);
   if (num > 0 && conn->state == CONN_HANDSHAKE &&
-      tls13_client_feed(&conn->client, data, (size_t)num, &ignored) == TLS13_FAULT_ALERT) {
+      tls13_client_feed(&conn->client, data, (size_t)num, &ignored) != TLS13_OK) {
     fail_tls(conn);
   } else {
     fail_errno(conn, number);
@@ -319,7 +319,7 @@ static void on_data(struct tls13_client *client, struct bytes data) {
   if (conn->sample.first_byte_ns == 0) {
     conn->sample.first_byte_ns = recorder_now_ns();
   }
-  if (conn->state == CONN_RESPONSE && conn->load->options->download_len == 0 && !conn->is_prime) {
+  if (conn->state == CONN_RESPONSE && !conn->is_prime) {
     conn->is_body_broken = conn->is_body_broken || http_body_take(&conn->body, data) != STATUS_OK;
   }
 }
@@ -345,10 +345,27 @@ static bool is_response_whole(const struct conn *conn) {
   return conn->body.is_done;
 }
 
+// What is wrong with the response so far, or NULL.
+static const char *judge_response(struct conn *conn) {
+  const struct http_body *body = &conn->body;
+  if (conn->is_prime) {
+    return NULL;
+  }
+  if (conn->is_body_broken) {
+    return "response_unreadable";
+  }
+  if (body->has_head && (body->status_code < 200 || body->status_code > 299)) {
+    (void)snprintf(conn->reason, REASON_LEN, "http_%d", body->status_code);
+    return conn->reason;
+  }
+  return body->is_done && !is_response_whole(conn) ? "short_response" : NULL;
+}
+
 static void after_feed_response(struct conn *conn) {
   struct load *load = conn->load;
-  if (conn->is_body_broken) {
-    fail_conn(conn, "response_unreadable");
+  const char *failure = judge_response(conn);
+  if (failure != NULL) {
+    fail_conn(conn, failure);
     return;
   }
   if (!is_response_whole(conn)) {

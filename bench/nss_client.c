@@ -225,6 +225,9 @@ static bool connect_tcp(struct connection *c) {
   if (c->fd == NULL || PR_SetSocketOption(c->fd, &no_delay) != PR_SUCCESS ||
       PR_Connect(c->fd, &address, interval_of(c->options->timeout_ms)) != PR_SUCCESS) {
     set_reason(c, "timeout_connect");
+    if (PR_GetError() == PR_CONNECT_RESET_ERROR) {
+      (void)snprintf(c->reason, NSS_REASON_LEN, "refused");  // NSPR's word for it
+    }
     return false;
   }
   c->sample->connected_ns = recorder_now_ns();
@@ -334,6 +337,11 @@ static bool ask(struct connection *c) {
     }
     if (http_body_take(&c->body, bytes_of(data, (size_t)num)) != STATUS_OK) {
       (void)snprintf(c->reason, NSS_REASON_LEN, "response_unreadable");
+      c->sample->failure = c->reason;
+      return false;
+    }
+    if (c->body.has_head && (c->body.status_code < 200 || c->body.status_code > 299)) {
+      (void)snprintf(c->reason, NSS_REASON_LEN, "http_%d", c->body.status_code);
       c->sample->failure = c->reason;
       return false;
     }

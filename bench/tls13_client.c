@@ -590,10 +590,11 @@ static enum tls13_fault on_record(struct tls13_client *c, uint8_t *record, size_
 }
 
 // The length of the record at `data`, of which at least the header is there; 0
-// when no record is that long.
+// when it is no record: one that speaks another protocol is not waited for.
 static size_t record_len(const uint8_t *data) {
   const size_t len = (size_t)data[3] << 8 | data[4];
-  return len > TLS13_MAX_CIPHERTEXT_LEN ? 0 : TLS13_RECORD_HEADER_LEN + len;
+  const bool is_type = data[0] >= CONTENT_CHANGE_CIPHER_SPEC && data[0] <= CONTENT_DATA;
+  return !is_type || len > TLS13_MAX_CIPHERTEXT_LEN ? 0 : TLS13_RECORD_HEADER_LEN + len;
 }
 
 // Completes the record of which a part is kept, and no more: what follows is

@@ -314,6 +314,25 @@ static void an_answer_that_is_no_http_is_unreadable(void **state) {
   assert_int_equal(num_failed("response_unreadable"), 2);
 }
 
+static void an_error_page_is_no_success(void **state) {
+  (void)state;
+  options.count = 2;
+  options.num_requests = 1;
+  server.response = "HTTP/1.1 403 no\r\nContent-Length: 5\r\n\r\nhello";
+  start_server(SERVES);
+  assert_int_equal(run(), STATUS_OK);
+  assert_int_equal(num_failed("http_403"), 2);
+}
+
+static void a_download_that_is_too_short_fails(void **state) {
+  (void)state;
+  options.count = 2;
+  options.download_len = 3000;
+  start_server(SERVES);
+  assert_int_equal(run(), STATUS_OK);
+  assert_int_equal(num_failed("short_response"), 2);
+}
+
 static void nobody_listening_is_refused_at_a_bearable_pace(void **state) {
   (void)state;
   (void)close(server.listener);
@@ -460,6 +479,8 @@ int main(void) {
       TEST(tells_the_reasons_of_failures_apart),
       TEST(a_response_that_does_not_come_is_a_timeout),
       TEST(an_answer_that_is_no_http_is_unreadable),
+      TEST(an_error_page_is_no_success),
+      TEST(a_download_that_is_too_short_fails),
       TEST(nobody_listening_is_refused_at_a_bearable_pace),
       TEST(an_alert_is_told_by_its_number),
       TEST(without_any_ticket_there_is_no_resumption_to_measure),

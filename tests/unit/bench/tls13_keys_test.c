@@ -134,9 +134,9 @@ static void computes_finished_of_both_sides(void **state) {
   struct tls13_secret mac;
   (void)state;
   assert_int_equal(tls13_finished(suite, &mac, &s.server_handshake, &s.before_finished), STATUS_OK);
-  assert_secret(&mac, SERVER_FINISHED + 8);
+  assert_secret(&mac, &SERVER_FINISHED[8]);
   assert_int_equal(tls13_finished(suite, &mac, &s.client_handshake, &s.after_finished), STATUS_OK);
-  assert_secret(&mac, CLIENT_FINISHED + 8);
+  assert_secret(&mac, &CLIENT_FINISHED[8]);
 }
 
 static void seals_a_record_byte_for_byte(void **state) {
