@@ -12,7 +12,6 @@
 
 #include "common/tls/cert.h"
 #include "common/tls/dc_check.h"
-#include "common/wire/signing_input.h"
 
 #define MAX_WORD_LEN 64u  // of a scheme's name
 
@@ -394,12 +393,6 @@ bool issue_input(struct issue *issue, struct sign_request *out, uint8_t **out_me
                         "the certificate is too long to be signed over");
     default:
       return issue_fail(issue, ISSUE_INTERNAL, "no memory");
-  }
-  if (len > SIGNING_INPUT_MAX_LEN) {
-    free(*out_message);
-    *out_message = NULL;
-    return issue_fail(issue, ISSUE_BAD_CERTIFICATE,
-                      "the certificate is too long to be signed over");
   }
   out->ski = cert->info.ski;
   out->scheme = cert->algorithm;
