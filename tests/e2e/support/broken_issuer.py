@@ -93,7 +93,9 @@ class BrokenIssuer:
             self.check(entry)
         answer = self.answer(entries)
         if answer is None:  # no answer at all
-            handler.connection.close()
+            handler.close_connection = True
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(handler.connection, socket.SHUT_RDWR)
             return
         if not isinstance(answer, bytes):
             answer = json.dumps(answer).encode()
