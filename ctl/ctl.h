@@ -7,6 +7,7 @@
 //   client.c    HTTP over the UNIX socket
 //   commands.c  one function per command: ask, show, exit code
 //   show.c      answers for people; grid.c aligns them
+//   key.c       files of private keys, without the proxy
 #ifndef DEPUTY_CTL_CTL_H_
 #define DEPUTY_CTL_CTL_H_
 
@@ -110,5 +111,9 @@ enum ctl_exit ctl_run_drill(const struct ctl_args *args);
 enum ctl_exit ctl_run_dc(const struct ctl_args *args);
 enum ctl_exit ctl_run_reload(const struct ctl_args *args);
 enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
+
+// --- key.c -----------------------------------------------------------------------
+
+enum ctl_exit ctl_run_key(const struct ctl_args *args);
 
 #endif  // DEPUTY_CTL_CTL_H_

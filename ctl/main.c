@@ -35,6 +35,11 @@ static const struct ctl_command commands[] = {
      "read the configuration and the certificates again", ""},
     {"metrics", "", 0, 0, 0, 0, 0, ctl_run_metrics, "the proxy's metrics, as Prometheus reads them",
      ""},
+    {"key", "retire|destroy PATH", 0, 0, 0, 2, 2, ctl_run_key,
+     "the end of a private key's file, in two steps; needs no proxy",
+     "`key retire NAME.key` puts the file aside as NAME.key.retired: the key server forgets\n"
+     "the key at its next reload. `key destroy NAME.key.retired` then overwrites and removes\n"
+     "it. Copies, backups and the spare blocks of a flash disk are out of its reach."},
     {0},
 };
 

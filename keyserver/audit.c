@@ -9,6 +9,10 @@ static void add_key(struct jsonline *line, const struct request *req) {
   if (req->frame.ski.data != NULL) {
     jsonline_hex(line, "ski", req->frame.ski);
   }
+  if (req->new_label[0] != '\0') {
+    jsonline_cstr(line, "key", req->new_label);
+    jsonline_cstr(line, "kind", keygen_kind_name(req->new_kind));
+  }
   if (req->key != NULL) {
     jsonline_cstr(line, "key", req->key->label);
   }
@@ -71,7 +75,10 @@ enum status audit_write(struct sink *sink, struct jsonline *line,
 
   jsonline_begin(line);
   jsonline_time(line, "time", wall_us);
-  jsonline_cstr(line, "result", refusal == REFUSAL_NONE ? "signed" : "refused");
+  jsonline_cstr(line, "result",
+                refusal != REFUSAL_NONE            ? "refused"
+                : req->purpose == PURPOSE_GENERATE ? "generated"
+                                                   : "signed");
   if (refusal != REFUSAL_NONE) {
     jsonline_cstr(line, "reason", refusal_name(refusal));
   }
@@ -89,6 +96,22 @@ enum status audit_write(struct sink *sink, struct jsonline *line,
   add_input(line, req);
   add_credential(line, req);
   add_sni(line, req->frame.sni);
+  st = jsonline_end(line, &text);
+  return st == STATUS_OK ? sink_write(sink, text) : STATUS_UNAVAILABLE;
+}
+
+enum status audit_write_key(struct sink *sink, struct jsonline *line, const char *result,
+                            const struct key *key, int64_t wall_us) {
+  struct bytes text = {0};
+  enum status st = STATUS_OK;
+
+  jsonline_begin(line);
+  jsonline_time(line, "time", wall_us);
+  jsonline_cstr(line, "result", result);
+  jsonline_cstr(line, "key", key->label);
+  jsonline_hex(line, "ski", bytes_of(key->ski, sizeof key->ski));
+  jsonline_hex(line, "spki_sha256", bytes_of(key->key_id, sizeof key->key_id));
+  jsonline_cstr(line, "kind", key_kind_name(key->kind));
   st = jsonline_end(line, &text);
   return st == STATUS_OK ? sink_write(sink, text) : STATUS_UNAVAILABLE;
 }

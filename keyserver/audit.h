@@ -29,4 +29,9 @@ enum status audit_write(struct sink *sink, struct jsonline *line,
                         const struct audit_subject *subject, const struct request *req,
                         enum refusal refusal, int64_t wall_us);
 
+// audit_write_key records that a key is in force from now on, or no longer:
+// `result` is "key_added" or "key_removed".
+enum status audit_write_key(struct sink *sink, struct jsonline *line, const char *result,
+                            const struct key *key, int64_t wall_us);
+
 #endif  // DEPUTY_KEYSERVER_AUDIT_H_

@@ -6,6 +6,7 @@
 #define US_PER_S 1000000
 #define NS_PER_US 1000
 #define US_PER_MS 1000
+#define GENERATE_LIMIT_MS 60000  // the primes of RSA-4096 can take many seconds
 
 // Encoding into room that is large enough can only fail by a fault of ours.
 static size_t encode_error(uint8_t *out, size_t max, uint32_t id, enum refusal refusal) {
@@ -53,7 +54,9 @@ static enum refusal audit(struct dispatcher *d, const struct audit_subject *subj
 static void count(struct stats *stats, const struct request *req, enum refusal refusal) {
   if (refusal == REFUSAL_NONE) {
     counter_add_own(&stats->num_signed[req->purpose], 1);
-    counter_add_own(&stats->num_by_kind[req->key->kind], 1);
+    if (req->key != NULL) {  // else one was made
+      counter_add_own(&stats->num_by_kind[req->key->kind], 1);
+    }
   } else {
     counter_add_own(&stats->num_refused[req->purpose], 1);
     counter_add_own(&stats->num_refusals[refusal], 1);
@@ -74,7 +77,8 @@ static size_t finish(struct dispatcher *d, const struct audit_subject *subject,
 static enum refusal defer(struct dispatcher *d, struct slow_owner *owner,
                           const struct audit_subject *subject, const struct request *req,
                           struct bytes body, int64_t wall_us) {
-  const int64_t due_ms = clock_monotonic_us() / US_PER_MS + d->sign_limit_ms;
+  const int64_t limit_ms = req->purpose == PURPOSE_GENERATE ? GENERATE_LIMIT_MS : d->sign_limit_ms;
+  const int64_t due_ms = clock_monotonic_us() / US_PER_MS + limit_ms;
 
   switch (slow_start(d->slow, owner, subject->client.spki_sha256[0], d->snapshot, req, body,
                      wall_us, due_ms)) {
@@ -89,7 +93,20 @@ static enum refusal defer(struct dispatcher *d, struct slow_owner *owner,
 
 static bool is_slow(const struct dispatcher *d, const struct slow_owner *owner,
                     const struct request *req) {
-  return req->key->is_slow && owner != NULL && d->slow != NULL && d->slow->pool != NULL;
+  return (req->purpose == PURPOSE_GENERATE || req->key->is_slow) && owner != NULL &&
+         d->slow != NULL && d->slow->pool != NULL;
+}
+
+static enum refusal judge(const struct dispatcher *d, struct request *req, struct asker *asker,
+                          int64_t wall_us) {
+  const enum refusal refusal =
+      request_judge(req, asker, wall_us / US_PER_S, clock_monotonic_us() * NS_PER_US);
+
+  if (refusal == REFUSAL_NONE && req->purpose == PURPOSE_GENERATE &&
+      (d->snapshot == NULL || d->snapshot->options.generation.folder == NULL)) {
+    return REFUSAL_GENERATE_OFF;
+  }
+  return refusal;
 }
 
 struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
@@ -111,13 +128,15 @@ struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
   }
   wall_us = clock_wall_us();
   if (refusal == REFUSAL_NONE) {
-    refusal = request_judge(&req, asker, wall_us / US_PER_S, clock_monotonic_us() * NS_PER_US);
+    refusal = judge(d, &req, asker, wall_us);
   }
   if (refusal == REFUSAL_NONE && is_slow(d, owner, &req)) {
     refusal = defer(d, owner, subject, &req, body, wall_us);
     if (refusal == REFUSAL_NONE) {
       return done;  // its reply comes later
     }
+  } else if (refusal == REFUSAL_NONE && req.purpose == PURPOSE_GENERATE) {
+    refusal = REFUSAL_GENERATE_OFF;  // without signer threads
   } else if (refusal == REFUSAL_NONE) {
     refusal = request_sign(&req.job, signature, &signature_len);
     done.cost = req.key->cost;

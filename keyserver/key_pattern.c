@@ -53,6 +53,16 @@ static bool name_fits(const char *pattern, const char *name) {
   return name_len > suffix_len && strcasecmp(name + name_len - suffix_len, suffix) == 0;
 }
 
+// label_fits: "web-*" fits web-1; without the star only the same.
+static bool label_fits(const char *pattern, const char *label) {
+  const size_t len = strlen(pattern);
+
+  if (pattern[len - 1] != '*') {
+    return strcmp(pattern, label) == 0;
+  }
+  return strncmp(pattern, label, len - 1) == 0;
+}
+
 bool key_pattern_fits(const struct key_pattern *pattern, const struct key *key) {
   switch (pattern->kind) {
     case KEY_PATTERN_ALL:
@@ -60,7 +70,7 @@ bool key_pattern_fits(const struct key_pattern *pattern, const struct key *key) 
     case KEY_PATTERN_SKI:
       return memcmp(pattern->ski, key->ski, sizeof key->ski) == 0;
     case KEY_PATTERN_LABEL:
-      return strcmp(pattern->text, key->label) == 0;
+      return label_fits(pattern->text, key->label);
     case KEY_PATTERN_NAME:
       for (size_t i = 0; i < key->num_names; i++) {
         if (name_fits(pattern->text, key->names[i])) {

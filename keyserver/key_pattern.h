@@ -3,6 +3,7 @@
 //   *              every key
 //   ski:HEX        the one key, by its 20-byte key identifier
 //   label:NAME     the key of the file NAME.key
+//   label:START*   keys whose label begins so
 //   name:HOST      keys whose certificate has this dNSName
 //   name:*.DOMAIN  keys whose certificate has a dNSName below DOMAIN, at any depth
 // The kind is always written out, so that no label can pass for an identifier.

@@ -31,8 +31,8 @@ struct keystore {
   size_t num_slots;    // a power of two, twice cap
 };
 
-static void key_free(struct key *key) {
-  if (key == NULL) {
+void key_unref(struct key *key) {
+  if (key == NULL || atomic_fetch_sub_explicit(&key->num_refs, 1, memory_order_acq_rel) != 1) {
     return;
   }
   for (size_t i = 0; i < key->num_names; i++) {
@@ -44,12 +44,20 @@ static void key_free(struct key *key) {
   free(key);
 }
 
+static struct key *key_alloc(void) {
+  struct key *key = calloc(1, sizeof *key);
+  if (key != NULL) {
+    atomic_init(&key->num_refs, 1);
+  }
+  return key;
+}
+
 void keystore_free(struct keystore *ks) {
   if (ks == NULL) {
     return;
   }
   for (size_t i = 0; i < ks->num_keys; i++) {
-    key_free(ks->keys[i]);
+    key_unref(ks->keys[i]);
   }
   free(ks->keys);
   free(ks->slots);
@@ -240,7 +248,7 @@ static enum status name_and_test(struct key *key, const char *path, const char *
 static enum status load_key(struct keystore *ks, const char *path, const char *name,
                             struct errmsg *err) {
   enum status st = STATUS_OK;
-  struct key *key = calloc(1, sizeof *key);
+  struct key *key = key_alloc();
   const struct key *twin = NULL;
 
   if (key == NULL) {
@@ -257,7 +265,7 @@ static enum status load_key(struct keystore *ks, const char *path, const char *n
   TRY(append_key(ks, &key, err));
 
 out:
-  key_free(key);  // still ours unless it was appended
+  key_unref(key);  // still ours unless it was appended
   return st;
 }
 
@@ -385,6 +393,33 @@ static enum status apply_policies(struct keystore *ks, size_t first, const struc
   return st;
 }
 
+static bool is_listed(const struct options *options, const char *folder) {
+  for (size_t i = 0; i < options->num_key_folders; i++) {
+    if (strcmp(options->key_folders[i], folder) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// load_folders goes through the key folders and the one of generated keys.
+static enum status load_folders(struct keystore *ks, const struct options *options,
+                                bool (*is_wanted)(const char *name),
+                                enum status (*fn)(struct keystore *ks, const char *path,
+                                                  const char *name, struct errmsg *err),
+                                struct errmsg *err) {
+  const char *own = options->generation.folder;
+  enum status st = STATUS_OK;
+
+  for (size_t i = 0; i < options->num_key_folders && st == STATUS_OK; i++) {
+    st = each_file(ks, options->key_folders[i], is_wanted, fn, err);
+  }
+  if (st == STATUS_OK && own != NULL && !is_listed(options, own)) {
+    st = each_file(ks, own, is_wanted, fn, err);
+  }
+  return st;
+}
+
 enum status keystore_load(struct keystore **out, const struct options *options,
                           struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -395,12 +430,8 @@ enum status keystore_load(struct keystore **out, const struct options *options,
     keystore_free(ks);
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
-  for (size_t i = 0; i < options->num_key_folders; i++) {
-    TRY(each_file(ks, options->key_folders[i], is_key_file, load_key, err));
-  }
-  for (size_t i = 0; i < options->num_key_folders; i++) {
-    TRY(each_file(ks, options->key_folders[i], is_certificate_file, load_certificate, err));
-  }
+  TRY(load_folders(ks, options, is_key_file, load_key, err));
+  TRY(load_folders(ks, options, is_certificate_file, load_certificate, err));
   TRY(apply_policies(ks, 0, options, err));
   *out = ks;
   ks = NULL;
@@ -465,7 +496,7 @@ static enum status open_on_token(struct key *key, const struct pkcs11_options *f
 
 static enum status load_token_key(struct keystore *ks, const struct pkcs11_options *from,
                                   struct token_registry *tokens, struct errmsg *err) {
-  struct key *key = calloc(1, sizeof *key);
+  struct key *key = key_alloc();
   struct cert_info info = {0};
   EVP_PKEY *public_key = NULL;
   enum status st = STATUS_OK;
@@ -496,7 +527,7 @@ static enum status load_token_key(struct keystore *ks, const struct pkcs11_optio
 out:
   cert_info_cleanup(&info);
   EVP_PKEY_free(public_key);
-  key_free(key);
+  key_unref(key);
   return st;
 }
 
@@ -512,4 +543,68 @@ enum status keystore_load_tokens(struct keystore *ks, const struct options *opti
     }
   }
   return apply_policies(ks, first, options, err);
+}
+
+// --- one more key ----------------------------------------------------------------------------
+
+enum status key_new(struct key **out, EVP_PKEY **pkey, const char *label, struct errmsg *err) {
+  struct key *key = key_alloc();
+  enum status st = STATUS_OK;
+
+  *out = NULL;
+  if (key == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  key->pkey = *pkey;
+  *pkey = NULL;
+  TRY(describe_key(key, label, err));
+  TRY(test_key(key, err));
+  *out = key;
+  key = NULL;
+
+out:
+  key_unref(key);
+  return st;
+}
+
+bool keystore_has_label(const struct keystore *ks, const char *label) {
+  for (size_t i = 0; i < ks->num_keys; i++) {
+    if (strcmp(ks->keys[i]->label, label) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+enum status keystore_with(struct keystore **out, const struct keystore *ks, struct key **key,
+                          const struct options *options, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct keystore *more = NULL;
+
+  *out = NULL;
+  if (keystore_find(ks, (*key)->ski) != NULL || keystore_has_label(ks, (*key)->label)) {
+    return errmsg_set(err, STATUS_EXISTS, "key %s is there already", (*key)->label);
+  }
+  more = calloc(1, sizeof *more);
+  if (more == NULL || grow(more) != STATUS_OK) {
+    keystore_free(more);
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  for (size_t i = 0; i < ks->num_keys; i++) {
+    struct key *shared = ks->keys[i];
+    atomic_fetch_add_explicit(&shared->num_refs, 1, memory_order_relaxed);
+    st = append_key(more, &shared, err);
+    if (st != STATUS_OK) {
+      key_unref(shared);
+      goto out;
+    }
+  }
+  TRY(append_key(more, key, err));
+  TRY(apply_policies(more, more->num_keys - 1, options, err));
+  *out = more;
+  more = NULL;
+
+out:
+  keystore_free(more);
+  return st;
 }

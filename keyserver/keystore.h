@@ -16,6 +16,7 @@
 #define DEPUTY_KEYSERVER_KEYSTORE_H_
 
 #include <openssl/base.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,7 @@ struct token_key;
 struct token_registry;
 
 struct key {
+  atomic_uint num_refs;  // stores that hold it
   uint8_t ski[FRAME_SKI_LEN];
   uint8_t key_id[32];  // SHA-256 of the SubjectPublicKeyInfo
   enum key_kind kind;
@@ -66,6 +68,19 @@ enum status keystore_load(struct keystore **out, const struct options *options, 
 enum status keystore_load_tokens(struct keystore *ks, const struct options *options,
                                  struct token_registry *tokens, struct errmsg *err);
 void keystore_free(struct keystore *ks);
+
+// key_new makes a key of its own of a private key in memory (taken), and tests
+// it. STATUS_CRYPTO, STATUS_MEMORY. key_unref frees it, unless a store has it.
+enum status key_new(struct key **out, EVP_PKEY **pkey, const char *label, struct errmsg *err);
+void key_unref(struct key *key);
+
+// keystore_with makes a store of the keys of `ks` and one more (taken), to which
+// the policies of `options` apply. STATUS_EXISTS: it, or its label, is there.
+enum status keystore_with(struct keystore **out, const struct keystore *ks, struct key **key,
+                          const struct options *options, struct errmsg *err);
+
+// keystore_has_label looks at all keys: not for the hot path.
+bool keystore_has_label(const struct keystore *ks, const char *label);
 
 // keystore_find borrows the key filed under `ski`, or returns NULL.
 const struct key *keystore_find(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]);

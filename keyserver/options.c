@@ -6,8 +6,9 @@
 #define DAY_MS 86400000
 #define WEEK_MS 604800000
 
-#define KEYS_HELP                                                                             \
-  "keys it applies to: \"*\" for all, \"ski:HEX\", \"label:NAME\" (NAME.key in the folder), " \
+#define KEYS_HELP                                                                                  \
+  "keys it applies to: \"*\" for all, \"ski:HEX\", \"label:NAME\" (NAME.key in the folder; NAME* " \
+  "fits what begins so), "                                                                         \
   "\"name:HOST\" or \"name:*.DOMAIN\" (a name in the certificate beside the key)"
 
 static const char *const audit_words[] = {[AUDIT_REFUSE] = "refuse", [AUDIT_SIGN] = "sign", NULL};
@@ -153,9 +154,10 @@ static const struct config_option grant_table[] = {
      .count_offset = offsetof(struct grant_options, num_purposes),
      .is_required = true,
      .min = 1,
-     .max = 5,
+     .max = 6,
      .help = "What may be signed: tls13, tls12 (handshakes), dc (delegated credentials), csr "
-             "(certificate requests), blind (any digest: foreign clients only)"},
+             "(certificate requests), blind (any digest: foreign clients only); and generate: "
+             "new keys may be made whose labels fit keys"},
     {.name = "rate_per_s",
      .type = CONFIG_INT,
      .offset = offsetof(struct grant_options, rate_per_s),
@@ -202,6 +204,30 @@ static const struct config_option key_policy_table[] = {
      .count_offset = offsetof(struct key_policy_options, num_schemes),
      .help = "TLS signature schemes such a key may sign with, as ecdsa_secp256r1_sha256; without "
              "it all that fit the key"},
+    {.type = CONFIG_END},
+};
+
+static const struct config_option generation_table[] = {
+    {.name = "folder",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct generation_options, folder),
+     .help = "Folder where new keys are stored, one file each, and loaded from like from the "
+             "key_folders; the server's user must be able to write to it; without it no key is "
+             "made"},
+    {.name = "max_keys",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct generation_options, max_keys),
+     .fallback = "10000",
+     .min = 1,
+     .max = 1000000,
+     .help = "Keys that this server holds at most, of all kinds, for a new one to be made"},
+    {.name = "per_minute",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct generation_options, per_minute),
+     .fallback = "60",
+     .min = 1,
+     .max = 6000,
+     .help = "Keys made in a minute at most, for all clients together"},
     {.type = CONFIG_END},
 };
 
@@ -285,6 +311,11 @@ const struct config_option keyserver_options[] = {
      .children = pkcs11_table,
      .child_size = sizeof(struct pkcs11_options),
      .help = "Keys in PKCS #11 tokens"},
+    {.name = "generation",
+     .type = CONFIG_OBJECT,
+     .offset = offsetof(struct options, generation),
+     .children = generation_table,
+     .help = "Keys made on request of clients that have the purpose generate"},
     {.name = "workers",
      .type = CONFIG_INT,
      .offset = offsetof(struct options, num_workers),

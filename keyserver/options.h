@@ -80,6 +80,13 @@ struct pkcs11_options {
   int64_t num_sessions;
 };
 
+// Making keys on request.
+struct generation_options {
+  char *folder;  // NULL: none are made
+  int64_t max_keys;
+  int64_t per_minute;
+};
+
 struct options {
   char **listen;
   size_t num_listen;
@@ -89,6 +96,7 @@ struct options {
   size_t num_key_folders;
   struct pkcs11_options *pkcs11;
   size_t num_pkcs11;
+  struct generation_options generation;
   int64_t num_workers;
   int64_t num_signers;
   char *user;

@@ -44,6 +44,10 @@ static const struct refusal_row {
     [REFUSAL_DC_LIFETIME]         = {"dc_lifetime",           FRAME_ERROR_NOT_AUTHORISED},
     [REFUSAL_DC_PAST_CERTIFICATE] = {"dc_past_certificate",   FRAME_ERROR_BAD_MESSAGE},
     [REFUSAL_CSR_OTHER_KEY]       = {"csr_other_key",         FRAME_ERROR_BAD_MESSAGE},
+    [REFUSAL_GENERATE_OFF]        = {"generate_off",          FRAME_ERROR_BAD_OPCODE},
+    [REFUSAL_GENERATE_FORMAT]     = {"generate_format",       FRAME_ERROR_BAD_MESSAGE},
+    [REFUSAL_KEY_EXISTS]          = {"key_exists",            FRAME_ERROR_BAD_MESSAGE},
+    [REFUSAL_KEY_NOT_STORED]      = {"key_not_stored",        FRAME_ERROR_BUSY},
     [REFUSAL_RATE]                = {"rate",                  FRAME_ERROR_RATE},
     [REFUSAL_QUEUE_FULL]          = {"queue_full",            FRAME_ERROR_BUSY},
     [REFUSAL_SIGN_TIMEOUT]        = {"sign_timeout",          FRAME_ERROR_BUSY},
@@ -271,15 +275,48 @@ static enum refusal judge_message(struct request *req, int64_t now_s) {
     case PURPOSE_BLIND:
       return REFUSAL_NONE;
     case PURPOSE_NONE:
+    case PURPOSE_GENERATE:
     case PURPOSE_NUM:
     default:
       return REFUSAL_INTERNAL;
   }
 }
 
+// --- a new key -----------------------------------------------------------------------------
+
+static bool is_generate(const struct frame *frame) {
+  return frame->has_opcode && frame->opcode == FRAME_OP_CUSTOM &&
+         bytes_equal(frame->custom, bytes_text(KEYGEN_FUNCTION));
+}
+
+static enum refusal judge_generate(struct request *req, const struct asker *asker, int64_t now_ns) {
+  struct keygen_request wanted;
+
+  if (asker->rights.num_grants == 0) {
+    return REFUSAL_UNKNOWN_CLIENT;
+  }
+  req->purpose = PURPOSE_GENERATE;
+  if (keygen_request_decode(&wanted, req->frame.payload) != STATUS_OK) {
+    return REFUSAL_GENERATE_FORMAT;
+  }
+  req->new_kind = wanted.kind;
+  memcpy(req->new_label, wanted.label.data, wanted.label.len);
+  req->new_label[wanted.label.len] = '\0';
+  req->grant = rights_to_generate(&asker->rights, req->new_label);
+  if (req->grant == NULL) {
+    return REFUSAL_NOT_GRANTED;
+  }
+  return rights_take_token(req->grant, now_ns) ? REFUSAL_NONE : REFUSAL_RATE;
+}
+
 enum refusal request_judge(struct request *req, struct asker *asker, int64_t now_s,
                            int64_t now_ns) {
-  enum refusal refusal = judge_packet(&req->frame);
+  enum refusal refusal = REFUSAL_NONE;
+
+  if (is_generate(&req->frame)) {
+    return judge_generate(req, asker, now_ns);
+  }
+  refusal = judge_packet(&req->frame);
 
   if (refusal == REFUSAL_NONE) {
     refusal = find_key(req, asker);

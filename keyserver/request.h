@@ -14,6 +14,7 @@
 
 #include "common/base/bytes.h"
 #include "common/wire/frame.h"
+#include "common/wire/keygen.h"
 #include "common/wire/signing_input.h"
 #include "keyserver/keystore.h"
 #include "keyserver/rights.h"
@@ -54,6 +55,11 @@ enum refusal {
   REFUSAL_DC_LIFETIME,          // ends later than key, client or RFC 9345 allow
   REFUSAL_DC_PAST_CERTIFICATE,  // ends after the certificate
   REFUSAL_CSR_OTHER_KEY,        // the request is for another key
+  // A new key.
+  REFUSAL_GENERATE_OFF,     // none is made here
+  REFUSAL_GENERATE_FORMAT,  // no kind or label that we know
+  REFUSAL_KEY_EXISTS,       // the label is taken
+  REFUSAL_KEY_NOT_STORED,   // it could not be written
   // Now.
   REFUSAL_RATE,          // over the grant's rate
   REFUSAL_QUEUE_FULL,    // too many wait for a signer thread
@@ -95,9 +101,11 @@ struct request {
   struct grant *grant;    // that allows it
   struct bytes message;   // absent for blind
   struct signing_input input;
-  const char *why;      // a sentence on the refusal, static; may be NULL
-  uint8_t digest[64];   // of the message
-  struct sign_job job;  // what to sign, when allowed
+  enum keygen_kind new_kind;                 // of a key to be made
+  char new_label[KEYGEN_MAX_LABEL_LEN + 1];  // the same; empty: none
+  const char *why;                           // a sentence on the refusal, static; may be NULL
+  uint8_t digest[64];                        // of the message
+  struct sign_job job;                       // what to sign, when allowed
   // Of a credential.
   uint8_t certificate_sha256[32];
   uint8_t dc_spki_sha256[32];

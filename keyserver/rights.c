@@ -92,7 +92,7 @@ static enum status read_purposes(struct grant_entry *entry, const struct grant_o
     enum purpose purpose = PURPOSE_NONE;
     if (purpose_from_name(&purpose, from->purposes[i]) != STATUS_OK) {
       return errmsg_set(err, STATUS_CONFIG,
-                        "purpose \"%s\" is none of: tls13, tls12, dc, csr, blind",
+                        "purpose \"%s\" is none of: tls13, tls12, dc, csr, blind, generate",
                         from->purposes[i]);
     }
     entry->grant.purposes |= 1u << purpose;
@@ -209,6 +209,24 @@ void rights_of_key(struct key_rights *out, const struct client_rights *client,
       }
     }
   }
+}
+
+struct grant *rights_to_generate(const struct client_rights *client, const char *label) {
+  // A key that is not there yet has a label, and nothing else that could fit.
+  const struct key wanted = {.label = (char *)(uintptr_t)label};
+
+  for (size_t i = 0; i < client->num_grants; i++) {
+    struct grant *grant = client->grants[i];
+    if ((grant->purposes & (1u << PURPOSE_GENERATE)) == 0) {
+      continue;
+    }
+    for (size_t k = 0; k < grant->num_keys; k++) {
+      if (grant->keys[k].kind != KEY_PATTERN_SKI && key_pattern_fits(&grant->keys[k], &wanted)) {
+        return grant;
+      }
+    }
+  }
+  return NULL;
 }
 
 bool rights_take_token(struct grant *grant, int64_t now_ns) {

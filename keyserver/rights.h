@@ -73,6 +73,10 @@ void rights_of_client(struct client_rights *out, const struct rights *rights,
 void rights_of_key(struct key_rights *out, const struct client_rights *client,
                    const struct key *key);
 
+// rights_to_generate borrows the grant by which a key of this label may be made,
+// or returns NULL.
+struct grant *rights_to_generate(const struct client_rights *client, const char *label);
+
 // rights_take_token charges one signature to the grant, or returns false when
 // that would pass its rate. `now_ns` is monotonic.
 bool rights_take_token(struct grant *grant, int64_t now_ns);

@@ -15,6 +15,7 @@
 #include "common/base/log.h"
 #include "common/net/address.h"
 #include "common/net/ready.h"
+#include "keyserver/generate.h"
 #include "keyserver/metrics.h"
 
 #define LISTENER_NAME "keyless"
@@ -23,6 +24,7 @@
 #define METRICS_MAX_BODY_LEN 1024
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
+#define WATCH_ADOPTION_MS 1
 #define SIGNERS_NICE 10  // slow signatures take what the workers leave
 
 // --- sockets -----------------------------------------------------------------------------
@@ -242,6 +244,100 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
   }
 }
 
+// --- snapshots ---------------------------------------------------------------------------------
+
+// put_in_force gives `next` to the workers and keeps a reference.
+static void put_in_force(struct server *server, struct snapshot *next) {
+  for (size_t i = 0; i < server->num_workers; i++) {
+    worker_adopt(&server->workers[i], next);
+  }
+  snapshot_unref(server->snapshot);
+  server->snapshot = snapshot_ref(next);
+}
+
+// audit_missing records the keys of `from` that `in` has not.
+static void audit_missing(struct server *server, const char *result, const struct keystore *from,
+                          const struct keystore *in) {
+  struct jsonline line;
+  const int64_t wall_us = clock_wall_us();
+
+  for (size_t i = 0; i < keystore_num_keys(from); i++) {
+    const struct key *key = keystore_key(from, i);
+    if (keystore_find(in, key->ski) == NULL) {
+      (void)audit_write_key(server->audit, &line, result, key, wall_us);  // counted by the sink
+    }
+  }
+}
+
+static void audit_newest(struct server *server, const struct keystore *keys) {
+  struct jsonline line;
+  (void)audit_write_key(server->audit, &line, "key_added",
+                        keystore_key(keys, keystore_num_keys(keys) - 1), clock_wall_us());
+}
+
+static bool is_adopted(const struct server *server, uint64_t generation) {
+  for (size_t i = 0; i < server->num_workers; i++) {
+    if (!worker_is_done(&server->workers[i]) &&
+        atomic_load(&server->workers[i].generation) < generation) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// on_watch_adoption answers for new keys once every worker has them: the client
+// may use a key on any connection from the answer on.
+static void on_watch_adoption(void *arg) {
+  struct server *server = arg;
+  struct signer_job **at = &server->adopting;
+
+  while (*at != NULL) {
+    struct signer_job *job = *at;
+    struct generate_task *task = generate_task_of(job);
+    if (is_adopted(server, task->generation)) {
+      *at = job->next;
+      signer_inbox_put(task->reply_to, job);
+    } else {
+      at = &job->next;
+    }
+  }
+  if (server->adopting != NULL) {
+    timer_arm_ms(&server->watch_adoption, WATCH_ADOPTION_MS);
+  }
+}
+
+// on_made puts a new key in force. If it cannot, it is stored all the same, and
+// the next reload has it; the client is told that it is not there.
+static void on_made(void *arg, struct signer_job *job) {
+  struct server *server = arg;
+  struct generate_task *task = generate_task_of(job);
+  struct snapshot *next = NULL;
+  struct errmsg err = {0};
+
+  if (task->task.refusal != REFUSAL_NONE) {
+    signer_inbox_put(task->reply_to, job);
+    return;
+  }
+  // A reload since may have read the file already.
+  if (keystore_find(server->snapshot->keys, task->key->ski) == NULL) {
+    if (snapshot_with_key(&next, server->snapshot, &task->key, &err) != STATUS_OK) {
+      log_error(0, "key_not_in_force", "key=%s why=\"%s\"", task->label, err.text);
+      task->task.refusal = REFUSAL_INTERNAL;
+      signer_inbox_put(task->reply_to, job);
+      return;
+    }
+    audit_newest(server, next->keys);
+    put_in_force(server, next);
+    snapshot_unref(next);
+    log_info(0, "key_made", "key=%s kind=%s keys=%zu", task->label, keygen_kind_name(task->kind),
+             keystore_num_keys(server->snapshot->keys));
+  }
+  task->generation = server->snapshot->generation;
+  job->next = server->adopting;
+  server->adopting = job;
+  timer_arm_ms(&server->watch_adoption, 0);
+}
+
 static void on_reload(void *arg) {
   struct server *server = arg;
   struct snapshot *next = NULL;
@@ -260,11 +356,9 @@ static void on_reload(void *arg) {
     goto out;
   }
   warn_of_fixed(&server->snapshot->options, &next->options);
-  for (size_t i = 0; i < server->num_workers; i++) {
-    worker_adopt(&server->workers[i], next);
-  }
-  snapshot_unref(server->snapshot);
-  server->snapshot = snapshot_ref(next);
+  audit_missing(server, "key_added", next->keys, server->snapshot->keys);
+  audit_missing(server, "key_removed", server->snapshot->keys, next->keys);
+  put_in_force(server, next);
   server->num_reloads++;
   server->reloaded_s = clock_wall_s();
   log_info(0, "reloaded", "keys=%zu grants=%zu generation=%llu", keystore_num_keys(next->keys),
@@ -331,7 +425,8 @@ static int64_t num_default_signers(void) {
   return num < SIGNER_MAX_THREADS ? (int64_t)num : SIGNER_MAX_THREADS;
 }
 
-static enum status start_signers(struct server *server, unsigned *rsa_lane, struct errmsg *err) {
+static enum status start_signers(struct server *server, unsigned *rsa_lane, unsigned *generate_lane,
+                                 struct errmsg *err) {
   const struct options *options = &server->snapshot->options;
   const struct signer_lane_config rsa = {
       .name = "rsa",
@@ -340,10 +435,17 @@ static enum status start_signers(struct server *server, unsigned *rsa_lane, stru
       .max_queued = (unsigned)options->limits.max_queued,
       .nice = SIGNERS_NICE,
   };
+  const struct signer_lane_config generate = {
+      .name = "generate",
+      .num_threads = 1,
+      .max_queued = GENERATE_MAX_QUEUED,
+      .nice = SIGNERS_NICE,
+  };
   enum status st = STATUS_OK;
 
   TRY(signer_pool_new(&server->pool));
   TRY(signer_pool_add_lane(server->pool, rsa_lane, &rsa));
+  TRY(signer_pool_add_lane(server->pool, generate_lane, &generate));
   TRY(token_start_lanes(server->tokens, server->pool, rsa.max_queued));
 
 out:
@@ -356,8 +458,9 @@ static enum status start_workers(struct server *server, struct errmsg *err) {
   const size_t len = server->num_workers * sizeof(struct worker);
   enum status st = STATUS_OK;
   unsigned rsa_lane = 0;
+  unsigned generate_lane = 0;
 
-  TRY(start_signers(server, &rsa_lane, err));
+  TRY(start_signers(server, &rsa_lane, &generate_lane, err));
   server->workers = aligned_alloc(_Alignof(struct worker), len);
   if (server->workers == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "no memory for %zu workers", server->num_workers);
@@ -366,7 +469,7 @@ static enum status start_workers(struct server *server, struct errmsg *err) {
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
     st = worker_init(&server->workers[i], (unsigned)i, server->snapshot, server->census,
                      server->audit, &server->fds[i * server->num_listen], server->num_listen);
-    worker_use_pool(&server->workers[i], server->pool, rsa_lane, SIGNER_MAX_LANES);
+    worker_use_pool(&server->workers[i], server->pool, rsa_lane, generate_lane, &server->made);
   }
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
     st = worker_start(&server->workers[i]);
@@ -390,6 +493,8 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(census_new(&server->census));
   TRY(loop_new(&server->loop));
   TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
+  TRY(timer_init(&server->watch_adoption, server->loop, on_watch_adoption, server));
+  signer_inbox_init(&server->made, server->loop, on_made, server);
   TRY(watch_signals(server));
   TRY(start_workers(server, err));
   if (announce(server, &quiet) != STATUS_OK) {
@@ -410,6 +515,11 @@ void server_cleanup(struct server *server) {
   // of the process takes them.
   const bool is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
 
+  while (server->adopting != NULL) {
+    struct signer_job *job = server->adopting;
+    server->adopting = job->next;
+    job->free(job);
+  }
   for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
     worker_cleanup(&server->workers[i]);
   }
@@ -427,8 +537,10 @@ void server_cleanup(struct server *server) {
     }
   }
   free(server->fds);
+  signer_inbox_cleanup(&server->made);
   if (server->loop != NULL) {
     timer_cleanup(&server->watch_drain);
+    timer_cleanup(&server->watch_adoption);
     loop_free(server->loop);
   }
   census_free(server->census);

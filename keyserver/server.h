@@ -30,6 +30,9 @@ struct server {
   struct sink *audit;
   struct signer_pool *pool;
   struct token_registry *tokens;
+  struct signer_inbox made;     // new keys, stored and not yet in force
+  struct signer_job *adopting;  // new keys that workers are yet to take over
+  struct timer watch_adoption;
   size_t num_workers;
   struct worker *workers;
   // Listening sockets: num_listen for each worker, until the worker takes them.

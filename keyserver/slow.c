@@ -4,17 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "keyserver/generate.h"
 #include "keyserver/token.h"
 
 // One signature on its way through the pool. It borrows nothing but from its
 // snapshot.
 struct sign_task {
-  struct signer_job job;  // first
+  struct slow_task task;  // first
   struct snapshot *snapshot;
   struct sign_job sign;
-  enum refusal refusal;
-  size_t len;
-  uint8_t signature[SIGN_MAX_LEN];
   uint8_t digest[];
 };
 
@@ -26,24 +24,43 @@ static void free_task(struct signer_job *job) {
 
 static void sign_task_work(struct signer_job *job) {
   struct sign_task *task = (struct sign_task *)(void *)job;
-  task->refusal = request_sign(&task->sign, task->signature, &task->len);
+  task->task.refusal = request_sign(&task->sign, task->task.payload, &task->task.len);
 }
 
-static struct sign_task *task_new(const struct slow_request *slow, struct signer_inbox *inbox,
-                                  unsigned flow) {
+static struct sign_task *sign_task_new(const struct slow_request *slow, struct signer_inbox *inbox,
+                                       unsigned flow) {
   const struct bytes digest = slow->req.job.digest;
   struct sign_task *task = calloc(1, sizeof *task + digest.len);
 
   if (task == NULL) {
     return NULL;
   }
-  task->job = (struct signer_job){
+  task->task.job = (struct signer_job){
       .id = slow->id, .flow = flow, .inbox = inbox, .work = sign_task_work, .free = free_task};
   task->snapshot = snapshot_ref(slow->snapshot);
   task->sign = slow->req.job;
   memcpy(task->digest, digest.data, digest.len);
   task->sign.digest = bytes_of(task->digest, digest.len);
   return task;
+}
+
+// job_new makes what the pool is to do for a request. NULL: no memory.
+static struct signer_job *job_new(struct slow_table *table, const struct slow_request *slow,
+                                  unsigned flow) {
+  if (slow->req.purpose == PURPOSE_GENERATE) {
+    struct generate_task *task =
+        generate_task_new(slow->id, flow, &slow->req, slow->snapshot, table->made, &table->inbox);
+    return task == NULL ? NULL : &task->task.job;
+  }
+  struct sign_task *task = sign_task_new(slow, &table->inbox, flow);
+  return task == NULL ? NULL : &task->task.job;
+}
+
+static unsigned lane_of(const struct slow_table *table, const struct request *req) {
+  if (req->purpose == PURPOSE_GENERATE) {
+    return table->generate_lane;
+  }
+  return req->key->token != NULL ? token_key_lane(req->key->token) : table->rsa_lane;
 }
 
 // --- the lists -----------------------------------------------------------------------------
@@ -146,7 +163,6 @@ enum status slow_start(struct slow_table *table, struct slow_owner *owner, unsig
                        int64_t wall_us, int64_t due_ms) {
   enum status st = STATUS_OK;
   struct slow_request *slow = slow_new(table, owner, snapshot, req, body);
-  struct sign_task *task = NULL;
   struct signer_job *job = NULL;
 
   if (slow == NULL) {
@@ -154,16 +170,15 @@ enum status slow_start(struct slow_table *table, struct slow_owner *owner, unsig
   }
   slow->wall_us = wall_us;
   slow->due_ms = due_ms;
-  slow->lane = req->key->token != NULL ? token_key_lane(req->key->token) : table->rsa_lane;
-  task = task_new(slow, &table->inbox, flow);
-  if (task == NULL) {
+  slow->lane = lane_of(table, req);
+  job = job_new(table, slow, flow);
+  if (job == NULL) {
     slow_free(slow);
     return STATUS_MEMORY;
   }
-  job = &task->job;
   st = signer_pool_submit(table->pool, slow->lane, &job);
   if (st != STATUS_OK) {
-    free_task(job);
+    job->free(job);
     slow_free(slow);
     return st;
   }
@@ -181,13 +196,13 @@ static void finish(struct slow_table *table, struct slow_request *slow,
 
 static void on_job(void *arg, struct signer_job *job) {
   struct slow_table *table = arg;
-  const struct sign_task *task = (struct sign_task *)(void *)job;
+  const struct slow_task *task = (struct slow_task *)(void *)job;
   struct slow_request *slow = find(table, job->id);
 
   if (slow == NULL) {
     table->num_late++;
   } else {
-    const struct slow_result result = {task->refusal, bytes_of(task->signature, task->len)};
+    const struct slow_result result = {task->refusal, bytes_of(task->payload, task->len)};
     finish(table, slow, &result);
   }
   job->free(job);
@@ -204,11 +219,14 @@ void slow_drop_owner(struct slow_table *table, struct slow_owner *owner) {
 }
 
 void slow_expire(struct slow_table *table, int64_t now_ms) {
-  // All wait equally long, so the oldest is due first; after a reload that made
-  // the wait shorter, at the latest when the older ones are.
-  while (table->oldest != NULL && table->oldest->due_ms <= now_ms) {
+  struct slow_request *next = NULL;
+
+  for (struct slow_request *slow = table->oldest; slow != NULL; slow = next) {
     const struct slow_result result = {.refusal = REFUSAL_SIGN_TIMEOUT};
-    struct slow_request *slow = table->oldest;
+    next = slow->newer;
+    if (slow->due_ms > now_ms) {
+      continue;
+    }
     (void)signer_pool_cancel(table->pool, slow->lane, &table->inbox, slow->id);
     finish(table, slow, &result);
   }

@@ -60,6 +60,14 @@ struct slow_result {
   struct bytes payload;
 };
 
+// What a task in the pool begins with: job and answer.
+struct slow_task {
+  struct signer_job job;
+  enum refusal refusal;
+  size_t len;
+  uint8_t payload[SIGN_MAX_LEN];
+};
+
 struct slow_events {
   void (*on_done)(void *arg, struct slow_request *slow, const struct slow_result *result);
   void (*on_gone)(void *arg, struct slow_request *slow);
@@ -69,6 +77,7 @@ struct slow_table {
   struct signer_pool *pool;  // NULL: no threads; everything is signed at once
   unsigned rsa_lane;
   unsigned generate_lane;
+  struct signer_inbox *made;  // where new keys go first (generate.h)
   struct signer_inbox inbox;
   const struct slow_events *events;
   void *arg;

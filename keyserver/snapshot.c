@@ -40,6 +40,31 @@ out:
   return st;
 }
 
+enum status snapshot_with_key(struct snapshot **out, struct snapshot *from, struct key **key,
+                              struct errmsg *err) {
+  struct snapshot *base = from->base != NULL ? from->base : from;
+  struct snapshot *snapshot = calloc(1, sizeof *snapshot);
+  enum status st = STATUS_OK;
+
+  *out = NULL;
+  if (snapshot == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  st = keystore_with(&snapshot->keys, from->keys, key, &base->options, err);
+  if (st != STATUS_OK) {
+    free(snapshot);
+    return st;
+  }
+  atomic_init(&snapshot->num_refs, 1);
+  snapshot->generation = from->generation + 1;
+  snapshot->options = base->options;
+  snapshot->rights = base->rights;
+  snapshot->tls = base->tls;
+  snapshot->base = snapshot_ref(base);
+  *out = snapshot;
+  return STATUS_OK;
+}
+
 struct snapshot *snapshot_ref(struct snapshot *snapshot) {
   atomic_fetch_add_explicit(&snapshot->num_refs, 1, memory_order_relaxed);
   return snapshot;
@@ -50,8 +75,13 @@ void snapshot_unref(struct snapshot *snapshot) {
       atomic_fetch_sub_explicit(&snapshot->num_refs, 1, memory_order_acq_rel) != 1) {
     return;
   }
-  rights_free(snapshot->rights);
   keystore_free(snapshot->keys);
+  if (snapshot->base != NULL) {
+    snapshot_unref(snapshot->base);  // at most one deep: a base has none
+    free(snapshot);
+    return;
+  }
+  rights_free(snapshot->rights);
   SSL_CTX_free(snapshot->tls);
   options_cleanup(&snapshot->options);
   free(snapshot);

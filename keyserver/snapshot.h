@@ -23,6 +23,8 @@ struct snapshot {
   struct keystore *keys;
   struct rights *rights;
   SSL_CTX *tls;
+  // Of one that only adds a key: all but `keys` is borrowed from this one.
+  struct snapshot *base;
 };
 
 // snapshot_read makes one that holds only the options of the file, for what must
@@ -36,6 +38,11 @@ enum status snapshot_read(struct snapshot **out, const char *path, uint64_t gene
 enum status snapshot_load_files(struct snapshot *snapshot, struct errmsg *err);
 enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *tokens,
                           struct errmsg *err);
+
+// snapshot_with_key makes one like `from` with one more key (taken). What
+// keystore_with returns.
+enum status snapshot_with_key(struct snapshot **out, struct snapshot *from, struct key **key,
+                              struct errmsg *err);
 
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);  // NULL is allowed

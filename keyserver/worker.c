@@ -218,7 +218,8 @@ out:
 }
 
 void worker_use_pool(struct worker *worker, struct signer_pool *pool, unsigned rsa_lane,
-                     unsigned generate_lane) {
+                     unsigned generate_lane, struct signer_inbox *made) {
+  worker->slow.made = made;
   worker->slow.pool = pool;
   worker->slow.rsa_lane = rsa_lane;
   worker->slow.generate_lane = generate_lane;

@@ -62,7 +62,7 @@ enum status worker_init(struct worker *worker, unsigned index, struct snapshot *
                         struct census *census, struct sink *audit, int *fds, size_t num_fds);
 // worker_use_pool gives it signer threads. Before worker_start.
 void worker_use_pool(struct worker *worker, struct signer_pool *pool, unsigned rsa_lane,
-                     unsigned generate_lane);
+                     unsigned generate_lane, struct signer_inbox *made);
 // worker_start starts its thread. STATUS_SYSTEM.
 enum status worker_start(struct worker *worker);
 // worker_cleanup ends the thread, closes what is open and frees.

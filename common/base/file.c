@@ -142,7 +142,23 @@ static enum status write_new(int fd, const char *path, struct bytes content, str
   return STATUS_OK;
 }
 
-enum status file_replace(const char *path, struct bytes content, struct errmsg *err) {
+// put_in_place gives the finished file its name. A link, unlike a rename, never
+// takes a name that is in use.
+static enum status put_in_place(const char *beside, const char *path, bool may_replace,
+                                struct errmsg *err) {
+  if (may_replace) {
+    return rename(beside, path) == 0 ? STATUS_OK : system_error(err, path, "cannot be replaced");
+  }
+  if (link(beside, path) != 0) {
+    return errno == EEXIST ? errmsg_set(err, STATUS_EXISTS, "%s: is there already", path)
+                           : system_error(err, path, "cannot be made");
+  }
+  (void)unlink(beside);
+  return STATUS_OK;
+}
+
+static enum status write_beside(const char *path, struct bytes content, bool may_replace,
+                                struct errmsg *err) {
   enum status st = STATUS_OK;
   char *beside = NULL;
   int fd = -1;
@@ -157,8 +173,8 @@ enum status file_replace(const char *path, struct bytes content, struct errmsg *
   }
   st = write_new(fd, beside, content, err);
   (void)close(fd);
-  if (st == STATUS_OK && rename(beside, path) != 0) {
-    st = system_error(err, path, "cannot be replaced");
+  if (st == STATUS_OK) {
+    st = put_in_place(beside, path, may_replace, err);
   }
   if (st != STATUS_OK) {
     int reason = errno;
@@ -171,6 +187,14 @@ enum status file_replace(const char *path, struct bytes content, struct errmsg *
 out:
   free(beside);
   return st;
+}
+
+enum status file_replace(const char *path, struct bytes content, struct errmsg *err) {
+  return write_beside(path, content, true, err);
+}
+
+enum status file_create(const char *path, struct bytes content, struct errmsg *err) {
+  return write_beside(path, content, false, err);
 }
 
 enum status file_append_sync(const char *path, struct bytes content, struct errmsg *err) {

@@ -24,8 +24,10 @@
 #define TLS13_CLIENT "TLS 1.3, client CertificateVerify"
 
 static const char *const purpose_names[PURPOSE_NUM] = {
-    [PURPOSE_NONE] = "none", [PURPOSE_TLS13] = "tls13", [PURPOSE_TLS12] = "tls12",
-    [PURPOSE_DC] = "dc",     [PURPOSE_CSR] = "csr",     [PURPOSE_BLIND] = "blind",
+    [PURPOSE_NONE] = "none",         [PURPOSE_TLS13] = "tls13",
+    [PURPOSE_TLS12] = "tls12",       [PURPOSE_DC] = "dc",
+    [PURPOSE_CSR] = "csr",           [PURPOSE_BLIND] = "blind",
+    [PURPOSE_GENERATE] = "generate",
 };
 
 const char *purpose_name(enum purpose purpose) {

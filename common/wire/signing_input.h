@@ -37,7 +37,8 @@ enum purpose {
   PURPOSE_TLS12,
   PURPOSE_DC,
   PURPOSE_CSR,
-  PURPOSE_BLIND,  // a bare digest; never the result of parsing
+  PURPOSE_BLIND,     // a bare digest; never the result of parsing
+  PURPOSE_GENERATE,  // no signature but a new key (keygen.h); never the result of parsing
   PURPOSE_NUM,
 };
 

@@ -14,7 +14,7 @@ import time
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, utils
 
 from support.procs import SLOW
 
@@ -284,7 +284,8 @@ def csr_message(key_path, host="demo.test"):
         key = serialization.load_pem_private_key(f.read(), None)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-    return builder.sign(key, hashes.SHA256()).tbs_certrequest_bytes
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return builder.sign(key, digest).tbs_certrequest_bytes
 
 
 def verify(spki, opcode, signature, message=None, digest=None):
