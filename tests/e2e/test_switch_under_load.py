@@ -39,13 +39,13 @@ def handshake(address, context):
             return issuer_of(tls)
 
 
-def client(name, address, ca_file, version, count, until, out):
-    """New handshakes, one after the other, until all clients together have made enough."""
+def client(name, address, ca_file, version, count, is_over, out):
+    """New handshakes, one after the other, until it is over."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ca_file)
     context.minimum_version = context.maximum_version = version
     seen = []
-    while count.value < until:
+    while not is_over.is_set():
         began, issuer, fault = time.monotonic_ns(), None, None
         try:
             issuer = handshake(address, context)
@@ -57,9 +57,9 @@ def client(name, address, ca_file, version, count, until, out):
     out.put(seen)
 
 
-def nss_client(nss, count, until, seen):
+def nss_client(nss, count, is_over, seen):
     """The same with delegated credentials, by NSS."""
-    while count.value < until:
+    while not is_over.is_set():
         began = time.monotonic_ns()
         result = nss.run(HOST)
         fault = None if result.is_ok and result.got_dc else repr(result)
@@ -109,22 +109,24 @@ def may_show(states, seen):
 
 def test_twenty_switches_under_load(stack):
     count = multiprocessing.Value("l", 0)
+    is_over = multiprocessing.Event()
     out = multiprocessing.Queue()
     versions = [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2]
     clients = [multiprocessing.Process(
         target=client, args=(f"openssl-{i}", stack.proxy.address, str(stack.ca_file()),
-                             versions[i % 2], count, HANDSHAKES, out), daemon=True)
+                             versions[i % 2], count, is_over, out), daemon=True)
                for i in range(PROCESSES)]
     from_nss, problems = [], []
-    nss = threading.Thread(target=nss_client, args=(stack.nss(), count, HANDSHAKES, from_nss))
+    nss = threading.Thread(target=nss_client, args=(stack.nss(), count, is_over, from_nss))
     for one in [*clients, nss]:
         one.start()
     try:
         states = switch_all(stack, count, problems)
+        wait_until(lambda: count.value >= HANDSHAKES, "the clients", 60)
+        is_over.set()
         seen = [s for _ in clients for s in out.get(timeout=60 * SLOW)]
     finally:
-        with count.get_lock():
-            count.value += HANDSHAKES  # ends the clients, whatever happened
+        is_over.set()
         for one in [*clients, nss]:
             one.join(30 * SLOW)
     seen += from_nss

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 PIECE = 16     # bytes; no accident finds 128 bits
-MAX_PIECES = 6  # of one number: its ends and some between
+MAX_PIECES = 4  # of one number: its ends and some between
 PAGE = 4096
-HUGE = 1 << 32  # a sanitizer's shadow, of which almost nothing is there
+HUGE = 1 << 28  # a sanitizer's shadow, of which almost nothing is there
 
 ORDERS = {
     "secp256r1": 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551,
