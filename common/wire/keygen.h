@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // keygen: asking a key server to make a key (docs/PROTOCOL.keyserver.md, section
-// 8). Both ends of both payloads are in this file; no I/O, no allocation.
+// 13). Both ends of both payloads are in this file; no I/O, no allocation.
 //
 //   request   kind(1) label<1..64>            custom function KEYGEN_FUNCTION
 //   reply     ski(20) spki<1..2^16-1>         spki is DER
