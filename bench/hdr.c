@@ -56,8 +56,7 @@ int64_t hdr_quantile(const struct hdr *h, double q) {
   if (h->num == 0) {
     return 0;
   }
-  double rank = ceil(q * (double)h->num);
-  rank = rank < 1 ? 1 : rank;
+  const double rank = ceil(q * (double)h->num);
   uint64_t seen = 0;
   size_t bucket = 0;
   for (; bucket < HDR_NUM_BUCKETS; bucket++) {

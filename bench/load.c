@@ -613,9 +613,6 @@ static int64_t num_busy(const struct load *load) { return load->num_open - load-
 // At most so many in one round: when each fails at once, events (a signal) must
 // still be seen.
 static void fill_closed(struct load *load) {
-  if (load->now_ns < load->pause_end_ns) {
-    return;
-  }
   for (int i = 0;
        i < MAX_EVENTS && num_busy(load) < load->options->concurrency && has_count_left(load) &&
        !TAILQ_EMPTY(&load->free) && load->now_ns >= load->pause_end_ns;

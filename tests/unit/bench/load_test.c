@@ -314,14 +314,23 @@ static void an_answer_that_is_no_http_is_unreadable(void **state) {
   assert_int_equal(num_failed("response_unreadable"), 2);
 }
 
-static void an_error_page_is_no_success(void **state) {
+static void only_2xx_is_success(void **state) {
   (void)state;
+  static const struct {
+    const char *response;
+    const char *reason;
+  } rows[] = {{"HTTP/1.1 403 no\r\nContent-Length: 5\r\n\r\nhello", "http_403"},
+              {"HTTP/1.1 302 no\r\nContent-Length: 5\r\n\r\nhello", "http_302"},
+              {"HTTP/1.1 101 no\r\nContent-Length: 5\r\n\r\nhello", "http_101"}};
   options.count = 2;
   options.num_requests = 1;
-  server.response = "HTTP/1.1 403 no\r\nContent-Length: 5\r\n\r\nhello";
-  start_server(SERVES);
-  assert_int_equal(run(), STATUS_OK);
-  assert_int_equal(num_failed("http_403"), 2);
+  for (size_t i = 0; i < 3; i++) {
+    server.response = rows[i].response;
+    start_server(SERVES);
+    assert_int_equal(run(), STATUS_OK);
+    stop_server();
+    assert_int_equal(num_failed(rows[i].reason), 2);
+  }
 }
 
 static void a_download_that_is_too_short_fails(void **state) {
@@ -479,7 +488,7 @@ int main(void) {
       TEST(tells_the_reasons_of_failures_apart),
       TEST(a_response_that_does_not_come_is_a_timeout),
       TEST(an_answer_that_is_no_http_is_unreadable),
-      TEST(an_error_page_is_no_success),
+      TEST(only_2xx_is_success),
       TEST(a_download_that_is_too_short_fails),
       TEST(nobody_listening_is_refused_at_a_bearable_pace),
       TEST(an_alert_is_told_by_its_number),

@@ -278,6 +278,20 @@ static void a_spoilt_ticket_makes_a_full_handshake(void **state) {
   assert_true(peer.is_done);
 }
 
+// RFC 8446, section 4.2.11.1: the age in ms plus age_add, modulo 2^32, before the binders.
+static void tells_the_age_of_a_ticket(void **state) {
+  (void)state;
+  use_client(options());
+  ticket = (struct tls13_ticket){.suite = tls13_suite_find(0x1301),
+                                 .age_add = 0xfffffff0,
+                                 .received_ms = 1000,
+                                 .ticket_len = 1};
+  assert_int_equal(tls13_client_start(&client, shared, 0, &ticket, 1000 + 0x1230, &to_server),
+                   TLS13_OK);
+  const uint8_t *age = to_server.data + to_server.len - (2 + 1 + 32) - 4;
+  assert_memory_equal(age, "\x00\x00\x12\x20", 4);
+}
+
 // A binder that is wrong must end the handshake (RFC 8446, section 4.2.11).
 static void a_wrong_psk_is_an_alert(void **state) {
   (void)state;
@@ -488,7 +502,7 @@ static void notices_a_wrong_finished(void **state) {
   say_extensions();
   say_certificate("", 0);
   say_verify(0x0403);
-  say(TLS13_FINISHED, wrong, 31);
+  say(TLS13_FINISHED, "", 0);  // of which all bytes are right
   assert_fault(TLS13_FAULT_FINISHED, "bad_finished");
 }
 
@@ -579,6 +593,14 @@ static void notices_a_message_beyond_the_limit(void **state) {
   use_puppet(0);
   to_client.len = 0;
   assert_int_equal(buffer_add(&to_client, bytes_of("\x17\3\3\xff\xff", 5)), STATUS_OK);
+  assert_fault(TLS13_FAULT_DECODE, "decode");
+}
+
+static void another_protocol_is_not_waited_for(void **state) {
+  (void)state;
+  use_client(options());
+  start(NULL);
+  assert_int_equal(buffer_add(&to_client, bytes_text("SSH-2.0-x\r\n")), STATUS_OK);
   assert_fault(TLS13_FAULT_DECODE, "decode");
 }
 
@@ -676,6 +698,7 @@ int main(void) {
       TEST(checks_one_signature_in_so_many),
       TEST(resumes_with_a_ticket_in_every_suite),
       TEST(a_spoilt_ticket_makes_a_full_handshake),
+      TEST(tells_the_age_of_a_ticket),
       TEST(a_wrong_psk_is_an_alert),
       TEST(takes_the_flight_in_pieces_of_any_size),
       TEST(carries_data_both_ways),
@@ -692,6 +715,7 @@ int main(void) {
       TEST(notices_messages_out_of_turn),
       TEST(notices_bytes_across_a_change_of_keys),
       TEST(notices_a_message_beyond_the_limit),
+      TEST(another_protocol_is_not_waited_for),
       TEST(notices_key_update_and_late_alerts),
       TEST(judges_the_server_hello),
       TEST(notices_a_hello_retry_request),
