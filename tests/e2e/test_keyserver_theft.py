@@ -8,6 +8,7 @@ the other half: what is allowed is signed, or the tests would prove nothing.
 
 import hashlib
 import itertools
+import os
 import time
 
 import pytest
@@ -106,13 +107,24 @@ def test_only_granted_purposes(server, who):
     assert server.metric("refusals_total", reason="not_granted") == before + refused
 
 
-def test_refusals_are_audited_with_who_and_what(server):
-    message = dc(server, lifetime=2 * DAY - 60)
-    ask(server, "proxy", "p256", ECDSA_SHA256, message)
-    line = server.audit_wait(1, message_sha256=hashlib.sha256(message).hexdigest())[0]
-    assert line["client"] == "proxy.client.test" and line["purpose"] == "dc"
-    assert line["result"] == "refused" and line["reason"] == "not_granted"
-    assert line["client_spki_sha256"] == server.client("proxy").spki_sha256()
+@pytest.mark.parametrize("who, purpose", [
+    ("proxy", "dc"), ("proxy", "csr"), ("issuer", "tls13"), ("issuer", "tls12"),
+    ("certmanager", "dc"), ("certmanager", "tls13"), ("foreign", "dc")])
+def test_refusals_are_audited_with_who_and_what(server, who, purpose):
+    message = {
+        "dc": lambda: dc(server, lifetime=2 * DAY - 60),
+        "tls13": lambda: frames.tls13_message(os.urandom(32)),
+        "tls12": lambda: frames.tls12_message(os.urandom(32)),
+        "csr": lambda: frames.csr_message(server.keys["p256"].key),
+    }[purpose]()
+    asked = {"client": f"{who}.client.test",
+             "message_sha256": hashlib.sha256(message).hexdigest()}
+    before, num = server.metric("refusals_total", reason="not_granted"), len(server.audit(**asked))
+    assert ask(server, who, "p256", ECDSA_SHA256, message) == frames.E_NOT_AUTHORISED
+    assert server.metric("refusals_total", reason="not_granted") == before + 1
+    line = server.audit_wait(num + 1, **asked)[-1]
+    assert (line["purpose"], line["result"], line["reason"]) == (purpose, "refused", "not_granted")
+    assert line["client_spki_sha256"] == server.client(who).spki_sha256()
     assert line["key"] == "p256" and line["ski"] == server.keys["p256"].ski().hex()
     assert line["opcode"] == "ecdsa_sha256" and line["peer"].startswith("127.0.0.1:")
 
