@@ -32,7 +32,7 @@ void pool_cleanup(struct pool *pool);             // nothing may be lent
 // call moves 64 KiB of plaintext in either direction.
 #define RECORD_MAX_LEN 16384u    // plaintext of a record, RFC 8446, section 5.1
 #define RECORD_MAX_OVERHEAD 64u  // header, nonce, type, tag: more than any AEAD's
-#define BLOCK_LEN (4u * (RECORD_MAX_LEN + RECORD_MAX_OVERHEAD))
+#define BLOCK_LEN ((size_t)4 * (RECORD_MAX_LEN + RECORD_MAX_OVERHEAD))
 
 struct block {
   uint32_t start;  // the bytes are data[start] .. data[end - 1]

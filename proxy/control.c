@@ -162,6 +162,7 @@ static void put_in_force(struct control *control, struct plan *plan) {
   }
   for (size_t i = 0; i < control->num_workers; i++) {
     struct listening_plan listening;
+    CHECK(plan->views[i] != NULL);
     listeners_plan(&listening, &control->listeners, i);
     plan->views[i]->next = control->views;
     control->views = plan->views[i];
