@@ -106,9 +106,7 @@ static enum ctl_exit destroy(const char *path) {
   }
   if (fstat(fd, &is) != 0 || !S_ISREG(is.st_mode)) {
     code = fail(path, "is no file");
-  } else if (!wipe(fd, is.st_size)) {
-    code = fail(path, strerror(errno));
-  } else if (unlink(path) != 0 || !sync_folder(path)) {
+  } else if (!wipe(fd, is.st_size) || unlink(path) != 0 || !sync_folder(path)) {
     code = fail(path, strerror(errno));
   } else {
     (void)printf("destroyed: %s\n", path);

@@ -39,7 +39,9 @@ static struct sign_task *sign_task_new(const struct slow_request *slow, struct s
       .id = slow->id, .flow = flow, .inbox = inbox, .work = sign_task_work, .free = free_task};
   task->snapshot = snapshot_ref(slow->snapshot);
   task->sign = slow->req.job;
-  memcpy(task->digest, digest.data, digest.len);
+  if (digest.len > 0) {
+    memcpy(task->digest, digest.data, digest.len);
+  }
   task->sign.digest = bytes_of(task->digest, digest.len);
   return task;
 }
@@ -209,8 +211,10 @@ static void on_job(void *arg, struct signer_job *job) {
 }
 
 void slow_drop_owner(struct slow_table *table, struct slow_owner *owner) {
-  while (owner->first != NULL) {
-    struct slow_request *slow = owner->first;
+  struct slow_request *next = NULL;
+
+  for (struct slow_request *slow = owner->first; slow != NULL; slow = next) {
+    next = slow->next_of_owner;
     (void)signer_pool_cancel(table->pool, slow->lane, &table->inbox, slow->id);
     take_out(table, slow);
     table->events->on_gone(table->arg, slow);

@@ -70,19 +70,21 @@ struct snapshot *snapshot_ref(struct snapshot *snapshot) {
   return snapshot;
 }
 
-void snapshot_unref(struct snapshot *snapshot) {
-  if (snapshot == NULL ||
-      atomic_fetch_sub_explicit(&snapshot->num_refs, 1, memory_order_acq_rel) != 1) {
-    return;
-  }
+static void snapshot_free(struct snapshot *snapshot) {
   keystore_free(snapshot->keys);
-  if (snapshot->base != NULL) {
-    snapshot_unref(snapshot->base);  // at most one deep: a base has none
-    free(snapshot);
-    return;
+  if (snapshot->base == NULL) {  // else the rest is the base's
+    rights_free(snapshot->rights);
+    SSL_CTX_free(snapshot->tls);
+    options_cleanup(&snapshot->options);
   }
-  rights_free(snapshot->rights);
-  SSL_CTX_free(snapshot->tls);
-  options_cleanup(&snapshot->options);
   free(snapshot);
+}
+
+void snapshot_unref(struct snapshot *snapshot) {
+  while (snapshot != NULL &&
+         atomic_fetch_sub_explicit(&snapshot->num_refs, 1, memory_order_acq_rel) == 1) {
+    struct snapshot *base = snapshot->base;
+    snapshot_free(snapshot);
+    snapshot = base;  // which lost a user
+  }
 }

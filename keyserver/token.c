@@ -538,7 +538,7 @@ static enum status give_pin(struct token *token, const char *path, struct errmsg
     pin.len--;
   }
   (void)pthread_mutex_lock(&token->lock);
-  is_same = token->has_pin && token->pin.len == pin.len &&
+  is_same = token->has_pin && token->pin.data != NULL && token->pin.len == pin.len && pin.len > 0 &&
             CRYPTO_memcmp(token->pin.data, pin.data, pin.len) == 0;
   if (!is_same && !token->is_opening) {
     secret_wipe(&token->pin);
@@ -562,7 +562,7 @@ static enum status find_token(struct token **out, struct token_registry *registr
   select_token(&selector);
   for (size_t i = 0; i < registry->num_tokens; i++) {
     if (registry->tokens[i]->module == module &&
-        memcmp(&registry->tokens[i]->uri, &selector, sizeof selector) == 0) {
+        pkcs11_uri_equal(&registry->tokens[i]->uri, &selector)) {
       *out = registry->tokens[i];
       return STATUS_OK;
     }
@@ -587,8 +587,7 @@ static enum status find_token(struct token **out, struct token_registry *registr
 static struct token_key *find_known(struct token_registry *registry, const struct token *token,
                                     const struct pkcs11_uri *uri) {
   for (size_t i = 0; i < registry->num_keys; i++) {
-    if (registry->keys[i]->token == token &&
-        memcmp(&registry->keys[i]->uri, uri, sizeof *uri) == 0) {
+    if (registry->keys[i]->token == token && pkcs11_uri_equal(&registry->keys[i]->uri, uri)) {
       return registry->keys[i];
     }
   }
@@ -662,6 +661,7 @@ static enum status new_key(struct token_key **out, struct token_registry *regist
   if (key == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
+  CHECK(token != NULL);
   key->token = token;
   key->uri = *uri;
   if (public_key != NULL) {

@@ -317,3 +317,14 @@ bool pkcs11_uri_fits(const struct pkcs11_uri *uri, enum pkcs11_attribute attribu
   }
   return value->len == len && (len == 0 || memcmp(value->data, padded.data, len) == 0);
 }
+
+bool pkcs11_uri_equal(const struct pkcs11_uri *a, const struct pkcs11_uri *b) {
+  for (int i = 0; i < (int)PKCS11_NUM_ATTRIBUTES; i++) {
+    if (a->values[i].is_set != b->values[i].is_set ||
+        !bytes_equal(bytes_of(a->values[i].data, a->values[i].len),
+                     bytes_of(b->values[i].data, b->values[i].len))) {
+      return false;
+    }
+  }
+  return true;
+}

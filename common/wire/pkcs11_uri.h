@@ -66,6 +66,9 @@ enum status pkcs11_uri_parse(struct pkcs11_uri *out, struct bytes text, const ch
 #define PKCS11_URI_MAX_TEXT_LEN (PKCS11_NUM_ATTRIBUTES * (3u * PKCS11_URI_MAX_VALUE_LEN + 32u))
 enum status pkcs11_uri_format(char *out, size_t max, const struct pkcs11_uri *uri);
 
+// pkcs11_uri_equal: do both say the same?
+bool pkcs11_uri_equal(const struct pkcs11_uri *a, const struct pkcs11_uri *b);
+
 // pkcs11_uri_fits: is the attribute absent, or this text? A field of a token is
 // padded with spaces, which do not count.
 bool pkcs11_uri_fits(const struct pkcs11_uri *uri, enum pkcs11_attribute attribute,

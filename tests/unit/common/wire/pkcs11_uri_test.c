@@ -157,6 +157,24 @@ static void writes_what_reads_the_same(void **state) {
   assert_int_equal(pkcs11_uri_format(out, sizeof text - 1, &uri), STATUS_LIMIT);
 }
 
+static void equal_is_what_says_the_same(void **state) {
+  const struct pkcs11_uri one = parse("pkcs11:token=a;object=b?module-path=/x");
+  const struct pkcs11_uri same = parse("pkcs11:object=%62;token=%61?module-path=/x&v=1");
+  static const char *const others[] = {
+      "pkcs11:token=a;object=b",
+      "pkcs11:token=a;object=bb?module-path=/x",
+      "pkcs11:token=a;object=b;serial=?module-path=/x",
+      "pkcs11:token=a;object=c?module-path=/x",
+  };
+  (void)state;
+
+  assert_true(pkcs11_uri_equal(&one, &same));
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    const struct pkcs11_uri other = parse(others[i]);
+    assert_false(pkcs11_uri_equal(&one, &other));
+  }
+}
+
 static void compares_without_the_padding(void **state) {
   const struct pkcs11_uri uri = parse("pkcs11:token=web;serial=");
   (void)state;
@@ -178,6 +196,7 @@ int main(void) {
       cmocka_unit_test(refuses_what_could_name_another_key),
       cmocka_unit_test(refuses_too_long_a_text),
       cmocka_unit_test(writes_what_reads_the_same),
+      cmocka_unit_test(equal_is_what_says_the_same),
       cmocka_unit_test(compares_without_the_padding),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
