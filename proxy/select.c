@@ -16,7 +16,7 @@ static int refuse(SSL *ssl, struct handshake *hs, enum failure failure, uint8_t 
 }
 
 static bool takes_kind(void *arg, enum key_kind kind) {
-  return tls_client_takes_kind((const SSL *)arg, (int)kind);
+  return tls_client_takes_kind((const SSL *)arg, kind);
 }
 
 static bool takes_any_kind(void *arg, enum key_kind kind) {
