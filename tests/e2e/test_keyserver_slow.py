@@ -103,6 +103,10 @@ def test_more_than_the_output_holds_are_all_answered(ks):
     with ks.connect("proxy", timeout=120) as client:
         messages, packets = slow_packets(ks, 400)
         client.send(packets)
+        wait_until(lambda: queued(ks) > 100, "signatures to queue")
+        # 192 KiB hold the replies of some 180.
+        most = max(queued(ks) for _ in range(20))
+        assert most <= 192 * 1024 / 1088, most
         client.half_close()
         check_slow(ks, client.receive_all(400), messages)
         client.wait_closed()
