@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/options.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+// What every file has; a test adds to it.
+#define LISTENERS "\"listeners\": [{\"name\": \"a\", \"address\": \"127.0.0.1:0\"}]"
+#define NAMES                                                                   \
+  "\"names\": [{\"name\": \"demo.test\", \"chains\": [{\"label\": \"primary\"," \
+  " \"certificate\": \"demo.pem\"}]}]"
+#define KEY_SERVERS                                                     \
+  "\"key_servers\": {\"servers\": [{\"address\": \"localhost:2407\"}]," \
+  " \"tls\": {\"ca\": \"ca.pem\", \"certificate\": \"own.pem\", \"key\": \"own.key\"}}"
+#define ORIGIN "\"origin\": {\"address\": \"127.0.0.1:80\"}"
+#define MINIMAL LISTENERS ", " NAMES ", " KEY_SERVERS ", " ORIGIN
+
+static enum status load(struct options *out, const char *members, struct errmsg *err) {
+  char path[] = "/tmp/deputy-options-XXXXXX";
+  int fd = mkstemp(path);
+  enum status st = STATUS_OK;
+  assert_true(fd >= 0);
+  assert_true(dprintf(fd, "{%s}", members) > 0);
+  (void)close(fd);
+  st = options_load(out, path, err);
+  (void)unlink(path);
+  return st;
+}
+
+static void minimal_file_gets_the_defaults(void **state) {
+  (void)state;
+  struct options options = {0};
+  struct errmsg err = {0};
+  if (load(&options, MINIMAL, &err) != STATUS_OK) {
+    fail_msg("%s", err.text);
+  }
+  assert_true(options.listeners[0].is_deferred);
+  assert_true(options.names[0].may_use_dc);
+  assert_string_equal(options.names[0].chains[0].certificate, "/tmp/demo.pem");
+  assert_int_equal(options.dc.lifetime_ms, 48 * 3600 * 1000);
+  assert_int_equal(options.dc.margin_ms, 6 * 3600 * 1000);
+  assert_int_equal(options.origin.proxy_protocol, PROXY_PROTOCOL_OFF);
+  assert_int_equal(options.tls.min_version, TLS_OPTION_12);
+  assert_int_equal(options.tls.max_version, TLS_OPTION_13);
+  assert_int_equal(options.tls.alpn_mismatch, ALPN_REFUSE);
+  assert_true(options.tickets.is_on);
+  assert_int_equal(options.tickets.past_dc_ms, 0);
+  assert_int_equal(options.limits.handshake_ms, 10000);
+  assert_true(options.has_access_log);
+  assert_false(options_has_issuers(&options));
+  assert_null(options.admin.socket);
+  options_cleanup(&options);
+}
+
+static void refuses(const char *members, const char *why) {
+  struct options options = {0};
+  struct errmsg err = {0};
+  assert_int_equal(load(&options, members, &err), STATUS_CONFIG);
+  if (strstr(err.text, why) == NULL) {
+    fail_msg("\"%s\" does not say \"%s\"", err.text, why);
+  }
+  // Nothing is left behind.
+  assert_null(options.listeners);
+  assert_null(options.names);
+}
+
+static void options_that_do_not_fit_together(void **state) {
+  (void)state;
+  refuses(MINIMAL
+          ", \"issuers\": {\"urls\": [\"http://localhost\"], \"tls\": {\"ca\": \"a\","
+          " \"certificate\": \"b\", \"key\": \"c\"}}",
+          "https://");
+  refuses(MINIMAL ", \"tls\": {\"min_version\": \"1.3\", \"max_version\": \"1.2\"}", "min_version");
+  refuses(MINIMAL ", \"delegated_credentials\": {\"lifetime\": \"12h\"}", "margin");
+  refuses(MINIMAL ", \"delegated_credentials\": {\"retry_min\": \"1h\"}", "retry_max");
+  refuses(MINIMAL ", \"tls\": {\"alpn\": [\"\"]}", "1 to 255 bytes");
+  refuses(
+      "\"listeners\": [{\"name\": \"a\", \"address\": \"127.0.0.1:1\"},"
+      " {\"name\": \"a\", \"address\": \"127.0.0.1:2\"}], " NAMES ", " KEY_SERVERS ", " ORIGIN,
+      "both called \"a\"");
+}
+
+static void options_that_are_none(void **state) {
+  (void)state;
+  refuses(MINIMAL ", \"worker\": 2", "did you mean \"workers\"");
+  refuses(LISTENERS ", " NAMES ", " ORIGIN, "key_servers");
+  refuses(LISTENERS ", \"names\": [], " KEY_SERVERS ", " ORIGIN, "names");
+  refuses(MINIMAL ", \"delegated_credentials\": {\"lifetime\": \"7d\"}", "lifetime");
+  refuses(MINIMAL ", \"limits\": {\"handshake\": \"0s\"}", "handshake");
+  refuses(MINIMAL ", \"limits\": {\"idle\": 10}", "idle");
+}
+
+static void reference_lists_every_option(void **state) {
+  (void)state;
+  char *text = NULL;
+  size_t len = 0;
+  FILE *file = open_memstream(&text, &len);
+  config_print_reference(file, proxy_options);
+  (void)fclose(file);
+  assert_non_null(strstr(text, "alpn_mismatch"));
+  assert_non_null(strstr(text, "half_closed"));
+  assert_non_null(strstr(text, "past_dc"));
+  free(text);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(minimal_file_gets_the_defaults),
+      cmocka_unit_test(options_that_do_not_fit_together),
+      cmocka_unit_test(options_that_are_none),
+      cmocka_unit_test(reference_lists_every_option),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
