@@ -332,7 +332,10 @@ class Stack:
         """A file with both CAs."""
         path = self.procs.folder / "web-cas.pem"
         if not path.exists():
-            path.write_bytes(b"".join(ca.cert.read_bytes() for ca in self.web_cas))
+            # In one step: several threads may want it at once.
+            new = path.with_suffix(f".{threading.get_ident()}")
+            new.write_bytes(b"".join(ca.cert.read_bytes() for ca in self.web_cas))
+            new.replace(path)
         return path
 
     def nss(self):
