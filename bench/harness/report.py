@@ -87,6 +87,9 @@ def write(out, about, results, keep_raw):
     for name, result in results.items():
         for plot in result["plots"]:
             plot["is_drawn"] = plots.draw(out, f"{name}-{plot['name']}", plot, result["notes"])
+        for plot in result["plots"]:
+            if plot["kind"] != "bars":
+                plot.pop("series")  # thousands of points, all of them in the raw lines
     pack_raw(out, results, keep_raw)
     (out / "results.json").write_text(
         json.dumps({"about": about, "studies": results}, indent=1) + "\n")
