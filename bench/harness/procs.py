@@ -139,6 +139,11 @@ class Process:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
+    def kill(self):
+        """The way power fails."""
+        self.popen.kill()
+        self.popen.wait()
+
 
 class Procs:
     """All processes of a study; `stop` ends them, the last one first."""

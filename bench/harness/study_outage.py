@@ -47,11 +47,11 @@ def slow(process):
 
 
 def flap(deputy):
-    """A key server that ends and comes back, again and again."""
+    """A key server that dies and comes back, again and again."""
 
     def act(end):
         while time.time() < end:
-            deputy.keyserver.stop()
+            deputy.keyserver.kill()
             time.sleep(0.2)
             deputy.start_keyserver()
             time.sleep(0.3)
@@ -62,7 +62,7 @@ def flap(deputy):
 def lose_keyserver(s, deputy, phases):
     seconds = s.p["phase_s"]
     phases.run("all well", seconds)
-    deputy.keyserver.stop()
+    deputy.keyserver.kill()
     phases.run("key server stopped", seconds, True)
     deputy.start_keyserver()
     wait_until(lambda: deputy.metric("key_servers_ready") >= 1, "the key server's return")
@@ -78,7 +78,7 @@ def lose_issuer(s, deputy, phases):
     """The proxy "short" asks for credentials of a few seconds, which end meanwhile."""
     p = s.p
     phases.run("short credentials, all well", p["phase_s"])
-    deputy.issuer.stop()
+    deputy.issuer.kill()
     phases.run("issuer stopped for longer than a credential lives", p["dc_lifetime_s"] + 0.5)
     phases.run("issuer stopped, no credential left", p["phase_s"])
     deputy.start_issuer()
