@@ -12,11 +12,11 @@ import time
 
 import pytest
 
+from support import tls
 from support.procs import SANITIZE, SLOW, wait_until
 from support.stack import BODY, Stack
-from support.tls import MemoryTls
+from support.tls import ALERT, DATA, HANDSHAKE, Hello, MemoryTls, message, record
 
-ALERT, HANDSHAKE, DATA = 21, 22, 23
 HANDSHAKE_FAILURE, UNEXPECTED_MESSAGE, RECORD_OVERFLOW, DECODE_ERROR = 40, 10, 22, 50
 PROTOCOL_VERSION, ILLEGAL_PARAMETER = 70, 47
 LIMIT_S = 1.0 * SLOW
@@ -41,48 +41,8 @@ def still_serves(stack):
     wait_until(lambda: stack.proxy.metric("connections_open") == 0, "the connections to end")
 
 
-def client_hello(stack, tls12=False, host="demo.test"):
-    """A real ClientHello: one record."""
-    context = stack.context(tls12=tls12)
-    out = ssl.MemoryBIO()
-    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=host)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        tls.do_handshake()
-    return out.read()
-
-
-def record(kind, body, version=0x0301):
-    return struct.pack(">BHH", kind, version, len(body)) + body
-
-
-def message(body, kind=1):
-    return bytes([kind]) + len(body).to_bytes(3, "big") + body
-
-
-class Hello:
-    """A ClientHello, taken apart."""
-
-    def __init__(self, raw):
-        body = raw[9:]
-        at = 2 + 32
-        at += 1 + body[at]
-        at += 2 + struct.unpack_from(">H", body, at)[0]
-        at += 1 + body[at]
-        self.head = body[:at]
-        self.extensions = []
-        rest = body[at + 2:]
-        while rest:
-            kind, length = struct.unpack_from(">HH", rest)
-            self.extensions.append((kind, rest[4:4 + length]))
-            rest = rest[4 + length:]
-
-    def pack(self):
-        extensions = b"".join(struct.pack(">HH", k, len(v)) + v for k, v in self.extensions)
-        return message(self.head + struct.pack(">H", len(extensions)) + extensions)
-
-    def without(self, kind):
-        self.extensions = [e for e in self.extensions if e[0] != kind]
-        return self
+def client_hello(stack, tls12=False):
+    return tls.client_hello(stack.context(tls12=tls12))
 
 
 def connect(stack, listener="main"):

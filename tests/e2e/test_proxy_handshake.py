@@ -8,8 +8,13 @@ import socket
 
 import pytest
 
+from support import tls
 from support.pki import openssl
+from support.procs import SLOW, wait_until
 from support.stack import BODY, Stack
+
+
+P256, P384 = 0x0403, 0x0503
 
 
 def days_ago(days):
@@ -25,6 +30,9 @@ def stack(module_procs, module_pki):
     stack.add_name("*.wild.test")
     stack.add_name("off.test", delegated_credentials=False)
     stack.add_name("acme.test", alpn=["acme-tls/1"])
+    shared = stack.leaf("shared", "on.test", san=["DNS:on.test", "DNS:not-here.test"])
+    stack.add_name("on.test", [("primary", shared)])
+    stack.add_name("not-here.test", [("primary", shared)], delegated_credentials=False)
     stack.add_name("plain.test",
                    [("primary", stack.leaf("plain", "plain.test", delegation=False))])
     rsa = dict(kind="rsa2048", key_usage="critical,digitalSignature,keyEncipherment")
@@ -37,7 +45,7 @@ def stack(module_procs, module_pki):
         ("backup", stack.leaf("expired-2", "expired.test", 1))])
     stack.add_name("gone.test", [
         ("primary", stack.leaf("gone", "gone.test", start=days_ago(20), end=days_ago(1)))])
-    stack.start(wait_credentials=7)
+    stack.start(wait_credentials=8)
     yield stack
     stack.stop()
 
@@ -102,6 +110,34 @@ def test_guard_keeps_it_from_a_client_without_its_scheme(stack):
     result = stack.nss().run("p384.test", args=("-V", "tls1.3:tls1.3", "-J", "ecdsa_secp384r1_sha384"))
     assert result.is_ok and not result.got_dc, result
     assert stack.proxy.metric("dc_guard_total", cause="scheme") == before + 1
+
+
+@pytest.mark.parametrize("cause, sigalgs, dc_list", [
+    ("scheme", [P384], [P256]),        # could not verify our CertificateVerify
+    ("nss_rule", [P256, P384], [P256]),
+    ("not_offered", [P256, P384], None),
+])
+def test_guard_by_hand_made_clients(stack, cause, sigalgs, dc_list):
+    """No program sends such lists. Without the guard the handshake breaks here, or the
+    client would break it; with it the certificate's key answers."""
+    hello = tls.Hello(tls.client_hello(stack.context(), "p384.test"))
+    hello.put(13, tls.scheme_list(*sigalgs))
+    if dc_list:
+        hello.put(34, tls.scheme_list(*dc_list))
+    before = stack.proxy.metrics()
+    asked = stack.proxy.metric("signatures_total")
+    with socket.create_connection(stack.proxy.address, timeout=5 * SLOW) as sock:
+        sock.sendall(tls.record(tls.HANDSHAKE, hello.pack()))
+        assert sock.recv(65536)[0] == tls.HANDSHAKE
+    wait_until(lambda: stack.proxy.metric("signatures_total") == asked + 1, "the signature")
+    name = 'deputy_proxy_dc_guard_total{cause="%s"}' % cause
+    assert stack.proxy.metrics()[name] == before[name] + 1
+
+
+def test_one_chain_under_two_policies(stack):
+    assert stack.nss().run("on.test").got_dc
+    result = stack.nss().run("not-here.test")
+    assert result.is_ok and not result.got_dc, result
 
 
 def test_leaves_that_cannot_delegate_are_warned_of_once(stack):

@@ -103,3 +103,61 @@ class MemoryTls:
         """Breaks the connection off."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+
+# --- ClientHello by hand ---------------------------------------------------------------
+
+ALERT, HANDSHAKE, DATA = 21, 22, 23
+
+
+def record(kind, body, version=0x0301):
+    return struct.pack(">BHH", kind, version, len(body)) + body
+
+
+def message(body, kind=1):
+    return bytes([kind]) + len(body).to_bytes(3, "big") + body
+
+
+def client_hello(context, host="demo.test"):
+    """A real ClientHello: one record."""
+    out = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=host)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return out.read()
+
+
+class Hello:
+    """A ClientHello, taken apart: head up to the extensions, and those."""
+
+    def __init__(self, raw):
+        body = raw[9:]
+        at = 2 + 32
+        at += 1 + body[at]
+        at += 2 + struct.unpack_from(">H", body, at)[0]
+        at += 1 + body[at]
+        self.head = body[:at]
+        self.extensions = []
+        rest = body[at + 2:]
+        while rest:
+            kind, length = struct.unpack_from(">HH", rest)
+            self.extensions.append((kind, rest[4:4 + length]))
+            rest = rest[4 + length:]
+
+    def pack(self):
+        """The handshake message."""
+        extensions = b"".join(struct.pack(">HH", k, len(v)) + v for k, v in self.extensions)
+        return message(self.head + struct.pack(">H", len(extensions)) + extensions)
+
+    def without(self, kind):
+        self.extensions = [e for e in self.extensions if e[0] != kind]
+        return self
+
+    def put(self, kind, value):
+        self.without(kind).extensions.insert(0, (kind, value))
+        return self
+
+
+def scheme_list(*codes):
+    """The value of signature_algorithms, or of delegated_credential."""
+    return struct.pack(f">H{len(codes)}H", 2 * len(codes), *codes)
