@@ -121,6 +121,16 @@ static void abort_origin(struct conn *conn) {
   }
 }
 
+// An orderly end of our direction: the close_notify is in conn->out.
+static void say_goodbye(struct conn *conn) {
+  if (!conn->client.is_shut) {
+    conn->client.is_shut = true;
+    ERR_clear_error();
+    (void)SSL_shutdown(transport_use(conn));
+    ERR_clear_error();
+  }
+}
+
 static void leave_handshake(struct conn *conn) {
   if (conn->hs != NULL) {
     signer_release(conn);
@@ -274,10 +284,7 @@ static void on_origin(void *arg, unsigned ready) {
 
 static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
   close_end(&conn->origin);
-  // Nothing was sent, so nothing is missing: an orderly end.
-  ERR_clear_error();
-  (void)SSL_shutdown(transport_use(conn));
-  ERR_clear_error();
+  say_goodbye(conn);  // nothing was sent, so nothing is missing
   return finish(conn, outcome, CONN_DRAIN);
 }
 
@@ -365,11 +372,7 @@ static enum step step_relay(struct conn *conn) {
 }
 
 static enum step expire_relay(struct conn *conn) {
-  if (!conn->client.is_shut) {
-    ERR_clear_error();
-    (void)SSL_shutdown(transport_use(conn));
-    ERR_clear_error();
-  }
+  say_goodbye(conn);
   return finish(conn, OUTCOME_IDLE, CONN_DRAIN);
 }
 
@@ -464,6 +467,10 @@ void conn_expire(struct deadline *deadline) {
 }
 
 void conn_end(struct conn *conn) {
+  if (conn->state == CONN_RELAY || conn->state == CONN_HALF) {
+    say_goodbye(conn);
+    (void)transport_flush(conn);  // as far as it goes
+  }
   (void)finish(conn, OUTCOME_DRAINED, CONN_CLOSED);
   conn_run(conn);
 }
@@ -522,7 +529,7 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
   worker_adopt(worker, conn);
   if (equip(conn) != STATUS_OK) {
     count(&worker->counters.refused[REFUSAL_MEMORY]);
-    conn->state = CONN_CLOSED;
+    (void)finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
     conn_run(conn);
     return;
   }

@@ -149,7 +149,6 @@ static enum status plan_views(struct plan *plan, struct control *control, struct
 // From here on there is no way back, and nothing that can fail.
 static void put_in_force(struct control *control, struct plan *plan) {
   struct site *site = plan->site;
-  struct site *earlier = control->site;
 
   listeners_close(&control->listeners);
   control->listeners = plan->listeners;
@@ -169,14 +168,37 @@ static void put_in_force(struct control *control, struct plan *plan) {
     control->keyclients[i] = NULL;
     worker_post_site(control->workers[i], plan->views[i], &listening);
   }
-  if (earlier != NULL && earlier->num_views == 0) {
-    drop_site(control, earlier);
-  }
   *plan = (struct plan){0};
 }
 
 static int64_t rotate_ms(const struct control *control) {
   return control->site->options.tickets.rotate_ms;
+}
+
+static bool is_same(const char *a, const char *b) {
+  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+// What only a new start can change. It stays as it is, which an operator should know.
+static void warn_of_ignored(const struct options *now, const struct options *wanted) {
+  const struct {
+    const char *name;
+    bool is_same;
+  } rows[] = {
+      {"workers", now->num_workers == wanted->num_workers},
+      {"admin.socket", is_same(now->admin.socket, wanted->admin.socket)},
+      {"admin.mode", is_same(now->admin.mode, wanted->admin.mode)},
+      {"metrics.listen", is_same(now->metrics.listen, wanted->metrics.listen)},
+      {"audit.path", is_same(now->audit.path, wanted->audit.path)},
+      {"states", is_same(now->states, wanted->states)},
+      {"user", is_same(now->user, wanted->user)},
+      {"log", is_same(now->log, wanted->log)},
+  };
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    if (!rows[i].is_same) {
+      log_warn(0, "reload_ignores", "option=%s remedy=restart", rows[i].name);
+    }
+  }
 }
 
 static enum status try_reload(struct control *control, struct errmsg *err) {
@@ -190,6 +212,7 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
                      control->num_workers, err));
   TRY(plan_views(&plan, control, err));
   TRY(credentials_prepare(control->credentials, plan.site));
+  warn_of_ignored(&control->site->options, &plan.site->options);
   put_in_force(control, &plan);
   timer_arm_ms(&control->rotate, rotate_ms(control));
 
@@ -576,7 +599,10 @@ enum status control_start(struct control *control, struct errmsg *err) {
   control->sites = NULL;
   put_in_force(control, &plan);
   timer_arm_ms(&control->rotate, rotate_ms(control));
-  TRY(announce(control, fds, metrics_fd, admin_fd, err));
+  if (announce(control, fds, metrics_fd, admin_fd, err) != STATUS_OK) {
+    log_warn(0, "not_announced", "reason=\"%s\"",
+             err->text);  // nobody reads it; serve all the same
+  }
   log_info(0, "serving", "version=%s workers=%zu names=%zu", DEPUTY_VERSION, control->num_workers,
            control->site->options.num_names);
 

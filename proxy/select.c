@@ -84,10 +84,14 @@ int select_on_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_
                    unsigned in_len, void *arg) {
   const struct view *view = arg;
   const struct handshake *hs = conn_of(ssl)->hs;
-  const struct policy *policy = policy_of(hs->name);
+  const struct policy *policy = NULL;
   uint8_t *selected = NULL;
   uint8_t selected_len = 0;
 
+  if (hs == NULL || hs->name == NULL) {
+    return SSL_TLSEXT_ERR_ALERT_FATAL;  // out of order: no library does it today
+  }
+  policy = policy_of(hs->name);
   if (policy->alpn_len == 0) {
     return SSL_TLSEXT_ERR_NOACK;
   }

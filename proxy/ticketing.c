@@ -12,9 +12,15 @@ static int64_t earlier(int64_t a, int64_t b) { return a < b ? a : b; }
 static void on_seal(SSL *ssl, struct ticket_facts *out) {
   struct conn *conn = conn_of(ssl);
   const struct handshake *hs = conn->hs;
-  const struct ticket_options *options = &hs->view->site->options.tickets;
-  int64_t ends_s = worker_now_s(conn->worker) + options->lifetime_ms / 1000;
+  const struct ticket_options *options = NULL;
+  int64_t ends_s = 0;
 
+  if (hs == NULL || hs->choice.chain == NULL) {
+    *out = (struct ticket_facts){0};  // out of order: a ticket that has ended
+    return;
+  }
+  options = &hs->view->site->options.tickets;
+  ends_s = worker_now_s(conn->worker) + options->lifetime_ms / 1000;
   if (SSL_session_reused(ssl)) {
     // Facts of the first, full handshake: they pass on unchanged.
     *out = hs->resumed;
@@ -50,7 +56,7 @@ static bool may_resume(SSL *ssl, const struct ticket_facts *facts) {
   struct handshake *hs = conn_of(ssl)->hs;
   const struct chain *chain = NULL;
 
-  if (hs->name == NULL) {
+  if (hs == NULL || hs->name == NULL) {
     return false;
   }
   chain = find_chain(hs->name, facts->leaf_sha256);
