@@ -55,6 +55,8 @@ def handshakes(stack, num=1, **labels):
     """Within, exactly so many handshakes with these labels come about."""
     before = stack.proxy.metric("handshakes_total", **labels)
     yield
+    # The server is done when the client's Finished has come: a moment after the client.
+    wait_until(lambda: stack.proxy.metric("handshakes_total", **labels) >= before + num, "the count")
     assert stack.proxy.metric("handshakes_total", **labels) == before + num
 
 

@@ -122,7 +122,8 @@ def test_twenty_switches_under_load(stack):
         one.start()
     try:
         states = switch_all(stack, count, problems)
-        wait_until(lambda: count.value >= HANDSHAKES, "the clients", 60)
+        enough = max(HANDSHAKES, count.value + PROCESSES + 2)  # also after the last command
+        wait_until(lambda: count.value >= enough, "the clients", 60)
         is_over.set()
         seen = [s for _ in clients for s in out.get(timeout=60 * SLOW)]
     finally:
