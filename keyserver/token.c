@@ -527,6 +527,7 @@ static enum status give_pin(struct token *token, const char *path, struct errmsg
   enum status st = STATUS_OK;
   bool is_same = false;
 
+  CHECK(token != NULL);
   if (path == NULL) {
     return STATUS_OK;
   }
