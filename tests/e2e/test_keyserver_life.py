@@ -183,7 +183,7 @@ def test_drops_root(server):
             assert sign(server, client) is None
             # What root owns cannot be read again: a reload says so, and the keys stay.
             server.reload(result="failed")
-            assert "reload_failed" in server.process.err()
+            wait_until(lambda: "reload_failed" in server.process.err(), "the log line")
             assert sign(server, client) is None
         server.process.stop()
 
@@ -214,12 +214,12 @@ def test_a_bad_reload_changes_nothing(server):
         bad = server.folder / "bad.key"
         pki_module.write_private(bad, b"-----BEGIN PRIVATE KEY-----\nMIGH")
         server.reload(result="failed")
-        assert "bad.key" in server.process.err()
+        wait_until(lambda: "bad.key" in server.process.err(), "the log line")
         assert sign(server, client) is None
         bad.unlink()
         server.config["clients"][0]["purposes"] = ["nonsense"]
         server.reload(result="failed")
-        assert "nonsense" in server.process.err()
+        wait_until(lambda: "nonsense" in server.process.err(), "the log line")
         assert sign(server, client) is None
         assert server.metric("configuration_generation") == 1
         server.config["clients"][0]["purposes"] = ["tls13"]
