@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The base is used by one thread only, so libevent's locks stay off. What other
-// threads post goes through a queue of our own and an eventfd.
+// One epoll of our own for descriptors and for the eventfd by which other threads
+// wake the loop; timers in a heap. libevent's base is made only for those who ask
+// for it (HTTP, name resolution, signals). Then its epoll is the one that blocks,
+// and ours is a descriptor in it: one more system call for each wake-up, which
+// loops that carry the load do without.
+//
+// The base is used by one thread only, so libevent's locks stay off.
 #include "common/net/loop.h"
 
 #include <errno.h>
@@ -9,13 +14,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/net/loop_internal.h"
 
 #define FIRST_NUM_POSTS 64
+#define BATCH_MAX 128         // events taken at once
+#define WAIT_MAX_MS 86400000  // of one wait; a later timer is looked at again then
 
 struct post {
   void (*fn)(void *arg);
@@ -36,17 +45,32 @@ struct on_signal {
 };
 
 struct loop {
-  struct event_base *base;
+  int epoll_fd;
+  int wake_fd;
   int64_t now_ms;  // of this round; 0: nobody asked yet
   bool is_running;
-  struct on_signal *signals;
-  struct event *wake_event;
-  int wake_fd;
   _Atomic bool is_stopping;
+  struct timers timers;
+
+  // The events of this round; those of an io that ends meanwhile are blotted out.
+  struct epoll_event batch[BATCH_MAX];
+  int batch_num;
+  int batch_at;
+
+  struct posts own;      // by the loop's own thread, within a round: no lock, no wake
   pthread_mutex_t lock;  // guards `waiting`
-  struct posts waiting;  // filled by any thread
-  struct posts running;  // emptied by the loop's thread
+  struct posts waiting;  // by any thread
+  struct posts running;  // those of the moment
+
+  // For those who asked for libevent; NULL: nobody has.
+  struct event_base *base;
+  struct event *bridge;  // our epoll in libevent's
+  struct event *alarm;   // our earliest timer in libevent's
+  struct on_signal *signals;
 };
+
+// The loop that runs on this thread.
+static _Thread_local struct loop *current;
 
 // --- posting -----------------------------------------------------------------
 
@@ -57,46 +81,168 @@ static void wake(struct loop *loop) {
   CHECK(n == (ssize_t)sizeof(one) || errno == EAGAIN || errno == EINTR);
 }
 
-void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg) {
-  bool was_empty = false;
-  (void)pthread_mutex_lock(&loop->lock);
-  if (loop->waiting.num == loop->waiting.cap) {
-    size_t cap = loop->waiting.cap == 0 ? FIRST_NUM_POSTS : loop->waiting.cap * 2;
-    struct post *items = realloc(loop->waiting.items, cap * sizeof(*items));
+static void append(struct posts *posts, struct post post) {
+  if (posts->num == posts->cap) {
+    size_t cap = posts->cap == 0 ? FIRST_NUM_POSTS : posts->cap * 2;
+    struct post *items = realloc(posts->items, cap * sizeof(*items));
     // A lost post would leave somebody waiting for ever.
     CHECK(items != NULL);
-    loop->waiting.items = items;
-    loop->waiting.cap = cap;
+    posts->items = items;
+    posts->cap = cap;
   }
+  posts->items[posts->num++] = post;
+}
+
+void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg) {
+  bool was_empty = false;
+  if (current == loop) {
+    append(&loop->own, (struct post){fn, arg});
+    return;
+  }
+  (void)pthread_mutex_lock(&loop->lock);
   was_empty = loop->waiting.num == 0;
-  loop->waiting.items[loop->waiting.num++] = (struct post){fn, arg};
+  append(&loop->waiting, (struct post){fn, arg});
   (void)pthread_mutex_unlock(&loop->lock);
   if (was_empty) {
     wake(loop);
   }
 }
 
-static void on_wake(evutil_socket_t fd, short what, void *arg) {
-  struct loop *loop = arg;
-  struct posts taken;
-  uint64_t count = 0;
-  (void)what;
-  // Read before the queue is taken: a post after that wakes again.
-  if (read((int)fd, &count, sizeof(count)) < 0) {
-    CHECK(errno == EAGAIN || errno == EINTR);
-  }
-  (void)pthread_mutex_lock(&loop->lock);
-  taken = loop->waiting;
-  loop->waiting = loop->running;  // empty, but it has room
-  loop->running = taken;
-  (void)pthread_mutex_unlock(&loop->lock);
+static void swap_posts(struct posts *a, struct posts *b) {
+  struct posts kept = *a;
+  *a = *b;
+  *b = kept;
+}
+
+// Runs what is in `running`, which then is empty and keeps its room.
+static void run_posts(struct loop *loop) {
   for (size_t i = 0; i < loop->running.num; i++) {
     loop->running.items[i].fn(loop->running.items[i].arg);
   }
   loop->running.num = 0;
 }
 
-// --- the loop ----------------------------------------------------------------
+// Posts of this thread, those of the round that ends; later ones wait for the next.
+static void run_own_posts(struct loop *loop) {
+  if (loop->own.num > 0) {
+    swap_posts(&loop->own, &loop->running);
+    run_posts(loop);
+  }
+}
+
+static void run_waiting_posts(struct loop *loop) {
+  uint64_t count = 0;
+  // Read before the queue is taken: a post after that wakes again.
+  if (read(loop->wake_fd, &count, sizeof(count)) < 0) {
+    CHECK(errno == EAGAIN || errno == EINTR);
+  }
+  (void)pthread_mutex_lock(&loop->lock);
+  swap_posts(&loop->waiting, &loop->running);
+  (void)pthread_mutex_unlock(&loop->lock);
+  run_posts(loop);
+}
+
+// --- descriptors -------------------------------------------------------------
+
+static unsigned ready_of(uint32_t events) {
+  unsigned ready = 0;
+  if ((events & EPOLLIN) != 0) {
+    ready |= IO_READABLE;
+  }
+  if ((events & EPOLLOUT) != 0) {
+    ready |= IO_WRITABLE;
+  }
+  if ((events & EPOLLRDHUP) != 0) {
+    ready |= IO_READABLE | IO_ENDED;
+  }
+  if ((events & (EPOLLHUP | EPOLLERR)) != 0) {
+    ready |= IO_READABLE | IO_WRITABLE | IO_ENDED;
+  }
+  return ready;
+}
+
+// Takes what epoll has, waiting at most `wait_ms`, and calls those concerned.
+static void take_events(struct loop *loop, int wait_ms) {
+  int num = epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, wait_ms);
+  CHECK(num >= 0 || errno == EINTR);
+  loop->batch_num = num < 0 ? 0 : num;
+  for (loop->batch_at = 0; loop->batch_at < loop->batch_num; loop->batch_at++) {
+    const struct epoll_event *event = &loop->batch[loop->batch_at];
+    struct io *io = event->data.ptr;
+    if ((void *)io == (void *)loop) {
+      run_waiting_posts(loop);
+    } else if (io != NULL) {
+      io->fn(io->arg, ready_of(event->events));
+    }
+  }
+  loop->batch_num = 0;
+}
+
+// No callback comes for what was taken in this round and ends before its turn.
+static void blot_out(struct loop *loop, const struct io *io) {
+  for (int i = loop->batch_at + 1; i < loop->batch_num; i++) {
+    if (loop->batch[i].data.ptr == io) {
+      loop->batch[i].data.ptr = NULL;
+    }
+  }
+}
+
+static enum status add(struct io *io) {
+  struct epoll_event event = {.events = io->events, .data.ptr = io};
+  if (epoll_ctl(io->loop->epoll_fd, EPOLL_CTL_ADD, io->fd, &event) != 0) {
+    return errno == ENOMEM ? STATUS_MEMORY : STATUS_SYSTEM;
+  }
+  io->is_watched = true;
+  return STATUS_OK;
+}
+
+static enum status watch(struct io *io, struct loop *loop, int fd, uint32_t events,
+                         void (*fn)(void *arg, unsigned ready), void *arg) {
+  enum status st = STATUS_OK;
+  *io = (struct io){.loop = loop, .fd = fd, .events = events, .fn = fn, .arg = arg};
+  st = add(io);
+  if (st != STATUS_OK) {
+    *io = (struct io){.fd = -1};
+  }
+  return st;
+}
+
+enum status io_init(struct io *io, struct loop *loop, int fd, void (*fn)(void *arg, unsigned ready),
+                    void *arg) {
+  return watch(io, loop, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, fn, arg);
+}
+
+enum status io_init_listener(struct io *io, struct loop *loop, int fd,
+                             void (*fn)(void *arg, unsigned ready), void *arg) {
+  return watch(io, loop, fd, EPOLLIN, fn, arg);
+}
+
+void io_pause(struct io *io) {
+  if (io->is_watched) {
+    (void)epoll_ctl(io->loop->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
+    io->is_watched = false;
+    blot_out(io->loop, io);
+  }
+}
+
+enum status io_resume(struct io *io) { return io->is_watched ? STATUS_OK : add(io); }
+
+void io_cleanup(struct io *io) {
+  io_pause(io);
+  *io = (struct io){.fd = -1};
+}
+
+void io_close(struct io *io) {
+  if (io->loop != NULL) {
+    if (io->is_watched) {
+      blot_out(io->loop, io);
+    }
+    (void)close(io->fd);  // the kernel forgets it there too
+  }
+  *io = (struct io){.fd = -1};
+}
+
+// --- libevent ----------------------------------------------------------------
 
 // libevent prints on standard error unless told otherwise.
 static void on_libevent_log(int severity, const char *text) {
@@ -122,8 +268,6 @@ static struct event_base *new_base(void) {
   if (config == NULL) {
     return NULL;
   }
-  // No changelist: a descriptor is registered once, so there is nothing to save,
-  // and a number that is closed and used again within a round stays simple.
   if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
       event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_O1) == 0) {
     base = event_base_new_with_config(config);
@@ -132,9 +276,68 @@ static struct event_base *new_base(void) {
   return base;
 }
 
+static void on_bridge(evutil_socket_t fd, short what, void *arg) {
+  (void)fd;
+  (void)what;
+  take_events(arg, 0);
+}
+
+// Timers are run after each round anyway; this only ends the wait.
+static void on_alarm(evutil_socket_t fd, short what, void *arg) {
+  (void)fd;
+  (void)what;
+  (void)arg;
+}
+
+struct event_base *loop_base(struct loop *loop) {
+  if (loop->base == NULL) {
+    loop->base = new_base();
+    // Asked for at start-up, or for a first name to resolve: no way to go on.
+    CHECK(loop->base != NULL);
+    loop->bridge = event_new(loop->base, loop->epoll_fd, EV_READ | EV_PERSIST, on_bridge, loop);
+    loop->alarm = evtimer_new(loop->base, on_alarm, loop);
+    CHECK(loop->bridge != NULL && loop->alarm != NULL && event_add(loop->bridge, NULL) == 0);
+  }
+  return loop->base;
+}
+
+static void on_signal(evutil_socket_t signo, short what, void *arg) {
+  struct on_signal *on = arg;
+  (void)signo;
+  (void)what;
+  on->fn(on->arg);
+}
+
+enum status loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg), void *arg) {
+  struct on_signal *on = calloc(1, sizeof(*on));
+  if (on == NULL) {
+    return STATUS_MEMORY;
+  }
+  on->fn = fn;
+  on->arg = arg;
+  on->event = evsignal_new(loop_base(loop), signo, on_signal, on);
+  if (on->event == NULL || event_add(on->event, NULL) != 0) {
+    if (on->event != NULL) {
+      event_free(on->event);
+    }
+    free(on);
+    return STATUS_SYSTEM;
+  }
+  on->next = loop->signals;
+  loop->signals = on;
+  return STATUS_OK;
+}
+
+// --- the loop ----------------------------------------------------------------
+
+struct timers *loop_timers(struct loop *loop) {
+  return &loop->timers;
+}
+
 enum status loop_new(struct loop **out) {
   enum status st = STATUS_OK;
   struct loop *loop = calloc(1, sizeof(*loop));
+  struct epoll_event wake_event = {.events = EPOLLIN, .data.ptr = loop};
 
   *out = NULL;
   if (loop == NULL) {
@@ -142,18 +345,10 @@ enum status loop_new(struct loop **out) {
   }
   (void)pthread_mutex_init(&loop->lock, NULL);
   loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (loop->wake_fd < 0) {
+  loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  if (loop->wake_fd < 0 || loop->epoll_fd < 0 ||
+      epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &wake_event) != 0) {
     st = STATUS_SYSTEM;
-    goto out;
-  }
-  loop->base = new_base();
-  if (loop->base == NULL) {
-    st = STATUS_SYSTEM;
-    goto out;
-  }
-  loop->wake_event = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_wake, loop);
-  if (loop->wake_event == NULL || event_add(loop->wake_event, NULL) != 0) {
-    st = STATUS_MEMORY;
     goto out;
   }
   *out = loop;
@@ -164,43 +359,90 @@ out:
   return st;
 }
 
-void loop_free(struct loop *loop) {
-  if (loop == NULL) {
-    return;
-  }
+static void free_base(struct loop *loop) {
   while (loop->signals != NULL) {
     struct on_signal *next = loop->signals->next;
     event_free(loop->signals->event);
     free(loop->signals);
     loop->signals = next;
   }
-  if (loop->wake_event != NULL) {
-    event_free(loop->wake_event);
-  }
   if (loop->base != NULL) {
+    event_free(loop->bridge);
+    event_free(loop->alarm);
     // The owners have cleaned up: what is left are libevent's own callbacks, of
     // name queries that were given up, and these free memory.
     (void)event_base_loop(loop->base, EVLOOP_NONBLOCK);
     event_base_free(loop->base);
   }
+}
+
+void loop_free(struct loop *loop) {
+  if (loop == NULL) {
+    return;
+  }
+  free_base(loop);
   if (loop->wake_fd >= 0) {
     (void)close(loop->wake_fd);
   }
+  if (loop->epoll_fd >= 0) {
+    (void)close(loop->epoll_fd);
+  }
   (void)pthread_mutex_destroy(&loop->lock);
+  free(loop->own.items);
   free(loop->waiting.items);
   free(loop->running.items);
+  timers_cleanup(&loop->timers);
   free(loop);
 }
 
+// How long the next wait may be; -1: until something happens.
+static int64_t wait_ms(const struct loop *loop) {
+  int64_t due_ms = timers_due_ms(&loop->timers);
+  int64_t left_ms = 0;
+  if (loop->own.num > 0) {
+    return 0;
+  }
+  if (due_ms == INT64_MAX) {
+    return -1;
+  }
+  left_ms = due_ms - clock_monotonic_ms();
+  return left_ms < 0 ? 0 : left_ms < WAIT_MAX_MS ? left_ms : WAIT_MAX_MS;
+}
+
+// The same wait, by libevent.
+static void run_base(struct loop *loop) {
+  int64_t ms = wait_ms(loop);
+  if (ms > 0) {
+    const struct timeval after = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    CHECK(event_add(loop->alarm, &after) == 0);
+  } else if (ms < 0) {
+    (void)event_del(loop->alarm);
+  }
+  // The bridge is always there, so only a broken epoll ends in -1 or 1.
+  CHECK(event_base_loop(loop->base, ms == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE) == 0);
+}
+
 void loop_run(struct loop *loop) {
+  struct loop *outer = current;
+  current = loop;
   loop->is_running = true;
   while (!atomic_load(&loop->is_stopping)) {
-    loop->now_ms = 0;  // read again by the first callback that asks
-    // The wake event is always there, so only a broken epoll ends in -1 or 1.
-    CHECK(event_base_loop(loop->base, EVLOOP_ONCE) == 0);
+    if (loop->base == NULL) {
+      int64_t ms = wait_ms(loop);
+      loop->now_ms = 0;  // read again by the first callback that asks
+      take_events(loop, (int)ms);
+    } else {
+      loop->now_ms = 0;
+      run_base(loop);
+    }
+    if (timers_due_ms(&loop->timers) != INT64_MAX) {
+      timers_run(&loop->timers, loop_now_ms(loop));
+    }
+    run_own_posts(loop);
   }
   loop->is_running = false;
   atomic_store(&loop->is_stopping, false);
+  current = outer;
 }
 
 bool loop_is_running(const struct loop *loop) { return loop->is_running; }
@@ -219,143 +461,4 @@ int64_t loop_now_ms(const struct loop *loop) {
     ((struct loop *)(uintptr_t)loop)->now_ms = clock_monotonic_ms();
   }
   return loop->now_ms;
-}
-
-struct event_base *loop_base(struct loop *loop) {
-  return loop->base;
-}
-
-static void on_signal(evutil_socket_t signo, short what, void *arg) {
-  struct on_signal *on = arg;
-  (void)signo;
-  (void)what;
-  on->fn(on->arg);
-}
-
-enum status loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg), void *arg) {
-  struct on_signal *on = calloc(1, sizeof(*on));
-  if (on == NULL) {
-    return STATUS_MEMORY;
-  }
-  on->fn = fn;
-  on->arg = arg;
-  on->event = evsignal_new(loop->base, signo, on_signal, on);
-  if (on->event == NULL || event_add(on->event, NULL) != 0) {
-    if (on->event != NULL) {
-      event_free(on->event);
-    }
-    free(on);
-    return STATUS_SYSTEM;
-  }
-  on->next = loop->signals;
-  loop->signals = on;
-  return STATUS_OK;
-}
-
-// --- timers ------------------------------------------------------------------
-
-static void add_timeout(const struct timer *t, int64_t after_ms) {
-  struct timeval after = {.tv_sec = after_ms / 1000, .tv_usec = after_ms % 1000 * 1000};
-  // Only memory for the heap can be missing, and no deadline may get lost.
-  CHECK(event_add(t->event, &after) == 0);
-}
-
-static void on_timeout(evutil_socket_t fd, short what, void *arg) {
-  struct timer *t = arg;
-  int64_t early_ms = t->due_ms - loop_now_ms(t->loop);
-  (void)fd;
-  (void)what;
-  // libevent's clock is the kernel's coarse one and lags some milliseconds.
-  if (early_ms > 0) {
-    add_timeout(t, early_ms);
-    return;
-  }
-  t->fn(t->arg);
-}
-
-enum status timer_init(struct timer *t, struct loop *loop, void (*fn)(void *arg), void *arg) {
-  *t = (struct timer){.loop = loop, .fn = fn, .arg = arg};
-  t->event = evtimer_new(loop->base, on_timeout, t);
-  return t->event == NULL ? STATUS_MEMORY : STATUS_OK;
-}
-
-void timer_arm_ms(struct timer *t, int64_t after_ms) {
-  if (after_ms < 0) {
-    after_ms = 0;
-  }
-  t->due_ms = loop_now_ms(t->loop) + after_ms;
-  add_timeout(t, after_ms);
-}
-
-void timer_cancel(struct timer *t) {
-  if (t->event != NULL) {
-    (void)event_del(t->event);
-  }
-}
-
-bool timer_is_armed(const struct timer *t) {
-  return t->event != NULL && event_pending(t->event, EV_TIMEOUT, NULL) != 0;
-}
-
-void timer_cleanup(struct timer *t) {
-  if (t->event != NULL) {
-    event_free(t->event);
-  }
-  *t = (struct timer){0};
-}
-
-// --- descriptors -------------------------------------------------------------
-
-static void on_ready(evutil_socket_t fd, short what, void *arg) {
-  struct io *io = arg;
-  unsigned ready = 0;
-  (void)fd;
-  if ((what & EV_READ) != 0) {
-    ready |= IO_READABLE;
-  }
-  if ((what & EV_WRITE) != 0) {
-    ready |= IO_WRITABLE;
-  }
-  io->fn(io->arg, ready);
-}
-
-static enum status watch(struct io *io, struct loop *loop, int fd, short what,
-                         void (*fn)(void *arg, unsigned ready), void *arg) {
-  *io = (struct io){.loop = loop, .fd = fd, .fn = fn, .arg = arg};
-  io->event = event_new(loop->base, fd, what, on_ready, io);
-  if (io->event == NULL) {
-    return STATUS_MEMORY;
-  }
-  if (event_add(io->event, NULL) != 0) {
-    io_cleanup(io);
-    return STATUS_SYSTEM;
-  }
-  return STATUS_OK;
-}
-
-enum status io_init(struct io *io, struct loop *loop, int fd, void (*fn)(void *arg, unsigned ready),
-                    void *arg) {
-  return watch(io, loop, fd, EV_READ | EV_WRITE | EV_ET | EV_PERSIST, fn, arg);
-}
-
-enum status io_init_listener(struct io *io, struct loop *loop, int fd,
-                             void (*fn)(void *arg, unsigned ready), void *arg) {
-  return watch(io, loop, fd, EV_READ | EV_PERSIST, fn, arg);
-}
-
-void io_pause(struct io *io) {
-  if (io->event != NULL) {
-    (void)event_del(io->event);
-  }
-}
-
-enum status io_resume(struct io *io) {
-  return event_add(io->event, NULL) == 0 ? STATUS_OK : STATUS_SYSTEM;
-}
-
-void io_cleanup(struct io *io) {
-  if (io->event != NULL) {
-    event_free(io->event);
-  }
-  *io = (struct io){.fd = -1};
 }

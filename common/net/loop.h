@@ -7,6 +7,7 @@
 #define DEPUTY_COMMON_NET_LOOP_H_
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/status.h"
@@ -34,7 +35,9 @@ void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 // when the round's first callback asks.
 int64_t loop_now_ms(const struct loop *loop);
 
-// loop_base lends libevent's object to the modules that need it (common/http).
+// loop_base lends libevent's object to the modules that need it (common/http); it is
+// made when first asked for, and costs the loop a system call for each wake-up. It
+// aborts without memory.
 struct event_base *loop_base(struct loop *loop);
 
 // loop_on_signal calls fn(arg) on the loop for a POSIX signal, until loop_free.
@@ -46,10 +49,10 @@ enum status loop_on_signal(struct loop *loop, int signo, void (*fn)(void *arg), 
 // and before the loop.
 struct timer {
   struct loop *loop;
-  void *event;
   void (*fn)(void *arg);
   void *arg;
   int64_t due_ms;
+  size_t place;  // private: among the armed ones; 0: not armed
 };
 // timer_init makes a timer that is not armed. STATUS_MEMORY.
 enum status timer_init(struct timer *t, struct loop *loop, void (*fn)(void *arg), void *arg);
@@ -63,13 +66,19 @@ void timer_cleanup(struct timer *t);
 // --- descriptors ---------------------------------------------------------------
 // Edge-triggered, both directions registered once: one epoll_ctl in the life of
 // a descriptor. The callback gets what became ready; the owner remembers it
-// until a call says EAGAIN. IO_HANGUP comes with both.
-enum { IO_READABLE = 1, IO_WRITABLE = 2 };
+// until a call says EAGAIN.
+//
+// IO_ENDED comes when the peer has ended its direction or the connection is broken:
+// from then on reading goes on until it gives 0 or an error. Before, a read that
+// gave less than it could have taken has emptied the socket (epoll(7), question 9),
+// and the owner may wait for the next event without trying again.
+enum { IO_READABLE = 1, IO_WRITABLE = 2, IO_ENDED = 4 };
 
 struct io {
   struct loop *loop;
-  void *event;
   int fd;
+  uint32_t events;  // private
+  bool is_watched;  // private
   void (*fn)(void *arg, unsigned ready);
   void *arg;
 };
@@ -86,5 +95,8 @@ void io_pause(struct io *io);
 enum status io_resume(struct io *io);  // STATUS_SYSTEM
 
 void io_cleanup(struct io *io);  // stop watching; does not close
+// io_close stops watching and closes, in one system call. The descriptor has not
+// been duplicated.
+void io_close(struct io *io);
 
 #endif  // DEPUTY_COMMON_NET_LOOP_H_

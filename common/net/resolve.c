@@ -19,7 +19,7 @@
 
 struct resolver {
   struct loop *loop;
-  struct evdns_base *dns;
+  struct evdns_base *dns;         // NULL: not started
   struct resolve_query *queries;  // whose callback has not run
 };
 
@@ -48,20 +48,13 @@ static enum status set_options(struct evdns_base *dns) {
              : STATUS_MEMORY;
 }
 
-enum status resolver_new_with(struct resolver **out, struct loop *loop,
-                              const struct address *server) {
+// evdns, and with it libevent, is started for the first host that is not numeric:
+// most loops never see one, and are cheaper without (loop_base).
+static enum status start_dns(struct resolver *resolver, const struct address *server) {
   enum status st = STATUS_OK;
-  struct resolver *resolver = calloc(1, sizeof(*resolver));
-
-  *out = NULL;
-  if (resolver == NULL) {
-    return STATUS_MEMORY;
-  }
-  resolver->loop = loop;
-  resolver->dns = evdns_base_new(loop_base(loop), 0);
+  resolver->dns = evdns_base_new(loop_base(resolver->loop), 0);
   if (resolver->dns == NULL) {
-    st = STATUS_MEMORY;
-    goto out;
+    return STATUS_MEMORY;
   }
   if (server != NULL) {
     if (evdns_base_nameserver_sockaddr_add(resolver->dns, (const struct sockaddr *)&server->storage,
@@ -75,16 +68,37 @@ enum status resolver_new_with(struct resolver **out, struct loop *loop,
     log_warn(0, "resolver_incomplete", "file=/etc/resolv.conf");
   }
   TRY(set_options(resolver->dns));
-  *out = resolver;
-  resolver = NULL;
 
 out:
-  resolver_free(resolver);
+  if (st != STATUS_OK) {
+    evdns_base_free(resolver->dns, 0);
+    resolver->dns = NULL;
+  }
+  return st;
+}
+
+enum status resolver_new_with(struct resolver **out, struct loop *loop,
+                              const struct address *server) {
+  enum status st = resolver_new(out, loop);
+  if (st != STATUS_OK) {
+    return st;
+  }
+  st = start_dns(*out, server);
+  if (st != STATUS_OK) {
+    resolver_free(*out);
+    *out = NULL;
+  }
   return st;
 }
 
 enum status resolver_new(struct resolver **out, struct loop *loop) {
-  return resolver_new_with(out, loop, NULL);
+  struct resolver *resolver = calloc(1, sizeof(*resolver));
+  *out = resolver;
+  if (resolver == NULL) {
+    return STATUS_MEMORY;
+  }
+  resolver->loop = loop;
+  return STATUS_OK;
 }
 
 // --- queries -----------------------------------------------------------------
@@ -184,6 +198,12 @@ out:
 
 static void ask(struct resolve_query *query, const char *host) {
   const struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+  if (query->resolver->dns == NULL && start_dns(query->resolver, NULL) != STATUS_OK) {
+    query->is_answered = true;
+    query->st = STATUS_MEMORY;
+    timer_arm_ms(&query->timer, 0);
+    return;
+  }
   // Armed first: an answer at once replaces it.
   timer_arm_ms(&query->timer, RESOLVE_LIMIT_MS);
   query->is_asked = true;

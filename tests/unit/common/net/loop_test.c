@@ -49,6 +49,14 @@ static int make_loop(void **state) {
   return 0;
 }
 
+// The same with libevent asked for, whose epoll then is the one that waits.
+static int make_loop_with_base(void **state) {
+  if (make_loop(state) != 0) {
+    return -1;
+  }
+  return loop_base(loop) != NULL ? 0 : -1;
+}
+
 static int free_loop(void **state) {
   (void)state;
   timer_cleanup(&limit);
@@ -253,6 +261,76 @@ static void timer_may_be_freed_in_its_callback(void **state) {
   loop_run(loop);
 }
 
+#define NUM_RANDOM_TIMERS 500
+
+static struct timer random_timers[NUM_RANDOM_TIMERS];
+static int64_t last_due_ms;
+static int num_left;
+
+static void on_random(void *arg) {
+  struct timer *timer = arg;
+  assert_false(timer_is_armed(timer));
+  assert_true(timer->due_ms >= last_due_ms);
+  assert_true(timer->due_ms <= clock_monotonic_ms());
+  last_due_ms = timer->due_ms;
+  num_left -= 1;
+  if (num_left == 0) {
+    loop_stop(loop);
+  }
+}
+
+// Armed, moved and cancelled in every order, they come in the order they are due.
+static void many_timers_come_in_order(void **state) {
+  uint32_t random = 12345;
+  (void)state;
+  num_left = 0;
+  last_due_ms = 0;
+  for (int i = 0; i < NUM_RANDOM_TIMERS; i++) {
+    assert_int_equal(timer_init(&random_timers[i], loop, on_random, &random_timers[i]), STATUS_OK);
+  }
+  for (int i = 0; i < 5 * NUM_RANDOM_TIMERS; i++) {
+    struct timer *timer = NULL;
+    random = random * 1103515245 + 12345;
+    timer = &random_timers[(random >> 8) % NUM_RANDOM_TIMERS];
+    if ((random >> 4) % 4 == 0) {
+      timer_cancel(timer);
+    } else {
+      timer_arm_ms(timer, (int64_t)((random >> 16) % 60));
+    }
+  }
+  for (int i = 0; i < NUM_RANDOM_TIMERS; i++) {
+    num_left += timer_is_armed(&random_timers[i]) ? 1 : 0;
+  }
+  assert_true(num_left > 100);
+  loop_run(loop);
+  assert_int_equal(num_left, 0);
+  for (int i = 0; i < NUM_RANDOM_TIMERS; i++) {
+    timer_cleanup(&random_timers[i]);
+  }
+}
+
+static int num_rearmed;
+static void arm_for_now(void *arg) {
+  num_rearmed += 1;
+  timer_arm_ms(arg, 0);
+}
+
+// One that is always due lets the rest of the loop live.
+static void timer_for_now_starves_nobody(void **state) {
+  struct timer eager;
+  struct timer end;
+  (void)state;
+  num_rearmed = 0;
+  assert_int_equal(timer_init(&eager, loop, arm_for_now, &eager), STATUS_OK);
+  assert_int_equal(timer_init(&end, loop, stop, NULL), STATUS_OK);
+  timer_arm_ms(&eager, 0);
+  timer_arm_ms(&end, 20);
+  loop_run(loop);
+  assert_true(num_rearmed > 1);
+  timer_cleanup(&eager);
+  timer_cleanup(&end);
+}
+
 // --- descriptors -------------------------------------------------------------
 
 struct end {
@@ -305,7 +383,7 @@ static void descriptor_reports_each_edge_once(void **state) {
   end.ready = 0;
   (void)close(peer);
   run_for_ms(5);
-  assert_int_equal(end.ready, IO_READABLE | IO_WRITABLE);  // hang-up
+  assert_int_equal(end.ready, IO_READABLE | IO_WRITABLE | IO_ENDED);  // hang-up
   io_cleanup(&end.io);
   io_cleanup(&end.io);
   (void)close(end.fd);
@@ -334,15 +412,48 @@ static void listener_is_offered_again_and_can_be_paused(void **state) {
   (void)close(peer);
 }
 
+static void end_of_the_peer_is_told(void **state) {
+  struct end end;
+  int peer = -1;
+  (void)state;
+  make_pair(&end, &peer);
+  assert_int_equal(io_init(&end.io, loop, end.fd, on_ready, &end), STATUS_OK);
+  assert_int_equal(write(peer, "x", 1), 1);
+  run_for_ms(5);
+  assert_int_equal(end.ready & IO_ENDED, 0);
+  // Its last byte and its end in one event: a short read is not the last word.
+  assert_int_equal(write(peer, "y", 1), 1);
+  assert_int_equal(shutdown(peer, SHUT_WR), 0);
+  run_for_ms(5);
+  assert_int_equal(end.ready, IO_READABLE | IO_WRITABLE | IO_ENDED);
+  io_close(&end.io);
+  (void)close(peer);
+}
+
+static void closing_ends_watching_and_the_descriptor(void **state) {
+  struct end end;
+  int peer = -1;
+  (void)state;
+  make_pair(&end, &peer);
+  assert_int_equal(io_init(&end.io, loop, end.fd, on_ready, &end), STATUS_OK);
+  io_close(&end.io);
+  assert_int_equal(fcntl(end.fd, F_GETFD), -1);
+  assert_int_equal(send(peer, "x", 1, MSG_NOSIGNAL), -1);
+  run_for_ms(5);
+  assert_int_equal(end.num_calls, 0);
+  io_close(&end.io);  // twice is harmless
+  assert_int_equal(end.io.fd, -1);
+  (void)close(peer);
+}
+
 // Two descriptors are ready in one round; the first callback ends both.
 static struct end pair_ends[2];
 static void end_both(void *arg, unsigned ready) {
   (void)ready;
   ((struct end *)arg)->num_calls += 1;
-  for (size_t i = 0; i < 2; i++) {
-    io_cleanup(&pair_ends[i].io);
-    (void)close(pair_ends[i].fd);
-  }
+  io_cleanup(&pair_ends[0].io);
+  (void)close(pair_ends[0].fd);
+  io_close(&pair_ends[1].io);
   loop_stop(loop);
 }
 
@@ -411,7 +522,10 @@ static void signals_are_callbacks(void **state) {
   assert_int_equal(num_hups, 1);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, make_loop, free_loop)
+// Each test twice: the loop alone, and with libevent beside it.
+#define TEST(name)                                             \
+  cmocka_unit_test_setup_teardown(name, make_loop, free_loop), \
+      cmocka_unit_test_setup_teardown(name, make_loop_with_base, free_loop)
 
 int main(void) {
   const struct CMUnitTest tests[] = {
@@ -423,8 +537,12 @@ int main(void) {
       TEST(timer_is_never_early),
       TEST(later_arming_replaces_and_cancelling_ends),
       TEST(timer_may_be_freed_in_its_callback),
+      TEST(many_timers_come_in_order),
+      TEST(timer_for_now_starves_nobody),
       TEST(descriptor_reports_each_edge_once),
       TEST(listener_is_offered_again_and_can_be_paused),
+      TEST(end_of_the_peer_is_told),
+      TEST(closing_ends_watching_and_the_descriptor),
       TEST(no_callback_comes_after_cleanup),
       TEST(number_of_a_closed_descriptor_can_be_used_again),
       TEST(refuses_a_descriptor_that_cannot_be_watched),
