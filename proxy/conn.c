@@ -105,11 +105,12 @@ static enum step wait_for(const struct conn *conn, enum wait what) {
 // --- ends ----------------------------------------------------------------------------
 
 static void close_end(struct end *end) {
-  if (end->fd >= 0) {
-    io_cleanup(&end->io);
-    (void)close(end->fd);
-    end->fd = -1;
+  if (end->io.loop != NULL) {
+    io_close(&end->io);
+  } else if (end->fd >= 0) {
+    (void)close(end->fd);  // it was never watched
   }
+  end->fd = -1;
 }
 
 // Lets the origin know that the client did not end in order.

@@ -55,6 +55,15 @@ struct end {
   bool is_broken;  // reset, or another error that ends it
 };
 
+// end_note_read: a read gave `len` of at most `max` bytes. Less than all means that
+// the socket is empty, and an event will tell of more; unless the end has come,
+// of which there is no further event.
+static inline void end_note_read(struct end *end, size_t len, size_t max) {
+  if (len < max && (end->ready & IO_ENDED) == 0) {
+    end->ready &= (uint8_t)~IO_READABLE;
+  }
+}
+
 // What is needed until bytes are relayed, and no longer.
 struct handshake {
   struct view *view;

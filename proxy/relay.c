@@ -173,6 +173,7 @@ static enum status fetch(struct conn *conn, size_t max) {
     n = recv(origin->fd, block_free(conn->down), max, 0);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
+    end_note_read(origin, (size_t)n, max);
     block_add(conn->down, (size_t)n);
     conn->bytes_down += (size_t)n;
     counter_add_own(&conn->worker->counters.bytes_down, (size_t)n);

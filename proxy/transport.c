@@ -40,6 +40,7 @@ static enum status receive(struct conn *conn) {
     if (conn->hs != NULL) {
       note_plain_alert(conn, block_free(conn->in), (size_t)n);
     }
+    end_note_read(client, (size_t)n, block_room(conn->in));
     block_add(conn->in, (size_t)n);
     conn->bytes_in += (size_t)n;
     return STATUS_OK;
