@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <openssl/ec_key.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/nid.h>
 #include <openssl/pool.h>
@@ -247,6 +248,7 @@ static enum status check(struct credentials *c, const struct want *want, struct 
     }
   }
   counter_add_own(&c->faults[*fault], 1);
+  ERR_clear_error();
   return st;
 }
 
@@ -589,20 +591,25 @@ static enum status list_chains(struct chain_list *out, const struct site *site) 
 }
 
 enum status credentials_prepare(struct credentials *c, struct site *site) {
-  size_t num = 0;
-  struct chain *const *chains = certstore_chains(site->store, &num);
-  for (size_t i = 0; i < num; i++) {
-    const struct want *want = find_want(c, chains[i]->info.sha256);
+  enum status st = STATUS_OK;
+  struct chain_list chains = {0};
+
+  TRY(list_chains(&chains, site));
+  for (size_t i = 0; i < chains.num; i++) {
+    const struct want *want = find_want(c, chains.items[i]->info.sha256);
     struct tls_dc *dc = NULL;
     if (want == NULL || want->key == NULL) {
       continue;
     }
-    if (make_dc(&dc, want, chains[i]) != STATUS_OK) {
-      return STATUS_MEMORY;
+    if (make_dc(&dc, want, chains.items[i]) != STATUS_OK) {
+      TRY(STATUS_MEMORY);
     }
-    atomic_store_explicit(&chains[i]->dc, dc, memory_order_release);
+    atomic_store_explicit(&chains.items[i]->dc, dc, memory_order_release);
   }
-  return STATUS_OK;
+
+out:
+  free(chains.items);
+  return st;
 }
 
 // The want that is there for this leaf goes on with the new chain.

@@ -268,6 +268,21 @@ def test_reload_keeps_credentials(make):
     assert new == {base64.b64encode(stack.leaves["more"].der()).decode()}
 
 
+def test_credentials_go_when_they_are_configured_away(make):
+    stack = make()
+    stack.start()
+    stack.proxy.wait_credentials(2)
+    nss = stack.nss()
+    issuers = stack.proxy.config.pop("issuers")
+    stack.proxy.reload()
+    assert source(stack, nss.run()) == "certificate"
+    assert all(c["dc_ends_at"] is None for c in stack.proxy.chains())
+    stack.proxy.config["issuers"] = issuers
+    stack.proxy.reload()
+    stack.proxy.wait_credentials(2)
+    assert source(stack, nss.run()) == "dc"
+
+
 def test_renewed_leaf_drops_the_credential_of_the_old(make):
     stack = make()
     stack.start()
