@@ -211,19 +211,45 @@ def plot_cdf(s, every, client):
                            "yrange": [0, 1]})
 
 
-def study_client(s, lab, client, modes, rounds, rate):
-    rows, excess, every = [], [], {}
+def first_byte(s, lab, rows, key_ms):
+    """Full handshakes with one small request after each: from when the client was due to
+    connect until the first byte of the origin's answer, by source."""
+    rounds = {source: [] for source in SOURCES if source in lab.sources}
+    for i in range(s.p["first_byte_rounds"]):
+        s.progress(f"first byte, key server {key_ms} ms away, round {i + 1} of"
+                   f" {s.p['first_byte_rounds']}")
+        for source, found in rounds.items():
+            proxy, dc = lab.sources[source]
+            label = f"first-byte-{source.replace(' ', '-')}-{key_ms}ms-{i + 1}".lower()
+            raw = s.raw_path(label)
+            s.result.count(lab.client(
+                "handshakes", target=lab.deputy.address(proxy), server_name=HOST, dc=dc,
+                rate=s.p["rate_per_s"], arrivals="poisson", seed=i + 1, label=label, raw=raw,
+                duration=f"{int(s.p['round_s'] * 1000)}ms", warmup=3, key_share="fresh",
+                requests=1, path="/small"))
+            found.append([(x["first_byte_us"] - x["scheduled_us"]) / 1000
+                          for x in raw_lines(raw)[1]
+                          if x["result"] == "ok" and not x.get("warmup")])
+    for source, found in rounds.items():
+        rows.append([f"{key_ms}", source, sum(len(one) for one in found),
+                     f"{by_round(50)(found):.2f}", f"{by_round(99)(found):.2f}"])
+
+
+def study_client(s, lab, client, modes, rounds, rate, seconds):
+    rows, excess, byte_rows, every = [], [], [], {}
     for key_ms in s.p["key_ms"] if lab.has_distance() else [0]:
         lab.set_distance(s.p["client_ms"] if lab.has_distance() else 0, key_ms)
         lab.settle(client)
         trip = lab.net.measure("key", 5)["median"]
-        cells = measure_cells(lab, client, modes, key_ms, rounds, rate, s.p["round_s"])
+        cells = measure_cells(lab, client, modes, key_ms, rounds, rate, seconds)
         # Before and after: the machine's mood moves the queue's timers too.
         trip = (trip + lab.net.measure("key", 5)["median"]) / 2
         for mode in modes:
             rows += table_rows(cells, trip, mode, s.result, key_ms, client)
         keyless_excess(s.result, cells, trip, lab.sign_ms, key_ms, excess, client)
         every |= {(key_ms, source, mode): cell for (source, mode), cell in cells.items()}
+        if client == "light":
+            first_byte(s, lab, byte_rows, key_ms)
     who = {"light": "light client", "nss": "NSS: chain, name, DC verified"}[client]
     s.result.table(f"Latency from due to done, in ms ({who})",
                    ["key server, ms", "measured", "key source", "handshake", "number", "p50", "p99",
@@ -232,6 +258,9 @@ def study_client(s, lab, client, modes, rounds, rate):
         s.result.table(f"What keyless adds at the median, in ms ({who})",
                        ["key server, ms", "measured round trip", "keyless - local key",
                         "signature", "left over", "left over / round trip"], excess)
+    if byte_rows:
+        s.result.table(f"To the first byte of the origin's answer, in ms ({who}, full handshakes)",
+                       ["key server, ms", "key source", "number", "p50", "p99"], byte_rows)
     plot_cdf(s, every, client)
     return every
 
@@ -252,5 +281,7 @@ def run(s):
     s.result.note("Open loop (light: Poisson, NSS: evenly spaced), latency from when each was due;"
                   " p50 and p99: of each round, then the median of the rounds; in brackets 95 %,"
                   " rounds drawn anew (bootstrap).")
-    study_client(s, lab, "light", ("full", "resumed"), s.p["rounds"], s.p["rate_per_s"])
-    study_client(s, lab, "nss", ("full",), s.p["nss_rounds"], s.p["nss_rate_per_s"])
+    study_client(s, lab, "light", ("full", "resumed"), s.p["rounds"], s.p["rate_per_s"],
+                 s.p["round_s"])
+    study_client(s, lab, "nss", ("full",), s.p["nss_rounds"], s.p["nss_rate_per_s"],
+                 s.p["nss_round_s"])
