@@ -452,13 +452,12 @@ void loop_stop(struct loop *loop) {
   wake(loop);
 }
 
-int64_t loop_now_ms(const struct loop *loop) {
+int64_t loop_now_ms(struct loop *loop) {
   if (!loop->is_running) {
     return clock_monotonic_ms();
   }
   if (loop->now_ms == 0) {
-    // What a caller sees stays the same all round long: the cache is no change.
-    ((struct loop *)(uintptr_t)loop)->now_ms = clock_monotonic_ms();
+    loop->now_ms = clock_monotonic_ms();
   }
   return loop->now_ms;
 }

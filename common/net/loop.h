@@ -33,7 +33,7 @@ void loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 
 // loop_now_ms is the monotonic time of this round of the loop: the clock is read
 // when the round's first callback asks.
-int64_t loop_now_ms(const struct loop *loop);
+int64_t loop_now_ms(struct loop *loop);
 
 // loop_base lends libevent's object to the modules that need it (common/http); it is
 // made when first asked for, and costs the loop a system call for each wake-up. It
