@@ -3,10 +3,13 @@
 
 #include <curl/curl.h>
 #include <event2/event.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define FIRST_ANSWER_LEN 4096u
 #define MAX_IDLE_CONNECTIONS 16L
@@ -22,7 +25,8 @@ struct call {
   size_t answer_len;
   size_t answer_cap;
   size_t max_answer_len;
-  enum status st;  // what our own callbacks found wrong
+  enum status st;       // what our own callbacks found wrong
+  bool is_kept_inside;  // an address was not public
   void (*fn)(void *arg, const struct http_answer *answer);
   void *arg;
   char message[CURL_ERROR_SIZE];
@@ -149,20 +153,26 @@ static enum status status_of(const struct call *call, CURLcode code) {
     case CURLE_PARTIAL_FILE:
       return STATUS_CLOSED;
     default:
-      return STATUS_UNAVAILABLE;
+      return call->is_kept_inside ? STATUS_REFUSED : STATUS_UNAVAILABLE;
   }
 }
 
 static void report(struct call *call, CURLcode code) {
   struct http_client *client = call->client;
   struct http_answer answer = {.st = status_of(call, code), .message = ""};
+  char *redirect_url = NULL;  // libcurl's
   if (answer.st == STATUS_OK) {
     long http_code = 0;
     (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &http_code);
     answer.code = (int)http_code;
     answer.body = bytes_of(call->answer, call->answer_len);
+    answer.private_call = call;
+    (void)curl_easy_getinfo(call->easy, CURLINFO_REDIRECT_URL, &redirect_url);
+    answer.redirect_url = redirect_url;
   } else if (answer.st == STATUS_LIMIT) {
     answer.message = "the answer is longer than allowed";
+  } else if (answer.st == STATUS_REFUSED && call->is_kept_inside) {
+    answer.message = "its address is not a public one";
   } else {
     answer.message = call->message[0] != '\0' ? call->message : curl_easy_strerror(code);
   }
@@ -172,6 +182,17 @@ static void report(struct call *call, CURLcode code) {
   call->fn(call->arg, &answer);
   client->is_reporting = false;
   call_free(call);
+}
+
+const char *http_answer_header(const struct http_answer *answer, const char *name) {
+  const struct call *call = answer->private_call;
+  struct curl_header *header = NULL;
+  // -1: of the last answer, should there have been a 1xx before it.
+  if (call == NULL ||
+      curl_easy_header(call->easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK) {
+    return NULL;
+  }
+  return header->value;
 }
 
 // Not from within libcurl's own callbacks.
@@ -300,6 +321,61 @@ void http_client_free(struct http_client *client) {
   free(client);
 }
 
+// --- addresses -------------------------------------------------------------------------
+
+// Networks that are not for everybody (RFC 6890).
+static const struct {
+  uint32_t net;
+  unsigned bits;
+} private_v4[] = {
+    {0x00000000, 8},   // this network
+    {0x0a000000, 8},   // private
+    {0x64400000, 10},  // shared with the carrier
+    {0x7f000000, 8},   // loopback
+    {0xa9fe0000, 16},  // link local: metadata services of clouds
+    {0xac100000, 12},  // private
+    {0xc0000000, 24},  // protocol assignments
+    {0xc0a80000, 16},  // private
+    {0xc6120000, 15},  // benchmarks
+    {0xe0000000, 3},   // multicast, reserved, broadcast
+};
+
+static bool is_public_v4(uint32_t address) {
+  for (size_t i = 0; i < sizeof(private_v4) / sizeof(private_v4[0]); i++) {
+    if (address >> (32 - private_v4[i].bits) == private_v4[i].net >> (32 - private_v4[i].bits)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool is_public(const struct sockaddr *address) {
+  if (address->sa_family == AF_INET) {
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)address;
+    return is_public_v4(ntohl(v4->sin_addr.s_addr));
+  }
+  if (address->sa_family == AF_INET6) {
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)address;
+    // Global unicast, but for 6to4 and the like, which lead to any IPv4 address.
+    const uint8_t *at = v6->sin6_addr.s6_addr;
+    const unsigned first = (unsigned)at[0] << 8 | at[1];
+    return (first & 0xe000u) == 0x2000u && first != 0x2002u && !(first == 0x2001u && at[2] < 2);
+  }
+  return false;
+}
+
+// The address is looked at when the socket is made: whatever a name resolves to by then.
+static curl_socket_t open_public_socket(void *arg, curlsocktype purpose,
+                                        struct curl_sockaddr *address) {
+  struct call *call = arg;
+  (void)purpose;
+  if (!is_public(&address->addr)) {
+    call->is_kept_inside = true;
+    return CURL_SOCKET_BAD;
+  }
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 #define SET(option, value)                                         \
   do {                                                             \
     if (curl_easy_setopt(call->easy, option, value) != CURLE_OK) { \
@@ -320,6 +396,12 @@ static enum status set_safety(struct call *call, const struct http_call *wish) {
   SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)wish->max_answer_len);
   // Or giving up on a call would wait for its resolver thread.
   SET(CURLOPT_QUICK_EXIT, 1L);
+  if (wish->only_public) {
+    SET(CURLOPT_OPENSOCKETFUNCTION, open_public_socket);
+    SET(CURLOPT_OPENSOCKETDATA, call);
+    SET(CURLOPT_FRESH_CONNECT, 1L);  // not one that a call without this rule opened
+    SET(CURLOPT_FORBID_REUSE, 1L);
+  }
   return STATUS_OK;
 }
 
@@ -375,6 +457,9 @@ static enum status set_request(struct call *call, const struct http_call *wish) 
     }
     SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)wish->body.len);
     SET(CURLOPT_POSTFIELDS, (char *)call->body);
+  }
+  for (size_t i = 0; wish->headers != NULL && wish->headers[i] != NULL; i++) {
+    TRY(add_header(call, wish->headers[i]));
   }
   TRY(add_header(call, "Expect:"));  // no pause for a 100 that may not come
   SET(CURLOPT_HTTPHEADER, call->headers);

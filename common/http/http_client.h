@@ -28,7 +28,14 @@ struct http_answer {
   int code;             // HTTP status
   struct bytes body;    // borrowed for the callback
   const char *message;  // why not, for a person; "" if OK
+  // Where a 3xx answer points, made absolute; NULL: nowhere. Nobody follows it.
+  const char *redirect_url;
+  const void *private_call;
 };
+
+// http_answer_header borrows, for the callback, the value of a header of the answer (the
+// first of several), or returns NULL.
+const char *http_answer_header(const struct http_answer *answer, const char *name);
 
 struct http_call {
   const char *url;  // https:// only, unless allow_http
@@ -36,6 +43,8 @@ struct http_call {
   const char *method;                    // "GET", "POST"
   const char *content_type;              // NULL: application/json
   struct bytes body;                     // copied
+  const char *const *headers;            // more lines, "Name: value", NULL ends; NULL: none
+  bool only_public;                      // not to an address of this machine or its networks
   int64_t limit_ms;                      // whole call
   size_t max_answer_len;                 // bytes; more: STATUS_LIMIT
   const struct http_identity *identity;  // NULL: no client certificate, system trust
@@ -57,7 +66,7 @@ void http_client_free(struct http_client *client);
 //   STATUS_LIMIT        the answer is longer than max_answer_len
 //   STATUS_CLOSED       the peer went away within the answer
 //   STATUS_FORMAT       the answer is not HTTP, or the URL is malformed
-//   STATUS_REFUSED      the URL's protocol is not allowed
+//   STATUS_REFUSED      the URL's protocol is not allowed, or its address is not public
 //   STATUS_MEMORY
 enum status http_client_start(uint64_t *out_id, struct http_client *client,
                               const struct http_call *call,
