@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// staple: is this OCSP response one that a client would take for this leaf? The
-// one place that includes GnuTLS: BoringSSL has no OCSP parser, and GnuTLS is in
-// the process already, under libcurl. RFC 6960, sections 3.2 and 4.2; RFC 6066,
-// section 8.
+// staple: is this OCSP response one that we show with this leaf, as a client would take
+// it? RFC 6066, section 8. The checks are those of common/revocation/ocsp.h, without
+// any allowance for clocks, as clients have none for us.
 #ifndef DEPUTY_CERTSTORE_STAPLE_H_
 #define DEPUTY_CERTSTORE_STAPLE_H_
 

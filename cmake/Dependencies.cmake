@@ -4,7 +4,7 @@
 #   Deputy::event    libevent core, extra, pthreads; never libevent_openssl,
 #                    which is built for another TLS library
 #   Deputy::curl     libcurl, GnuTLS flavour
-#   Deputy::gnutls   for certstore/staple.c only: an OCSP parser
+#   Deputy::gnutls   for common/revocation/ocsp.c only: an OCSP parser
 #   Deputy::jansson  Deputy::lmdb  Deputy::cmocka  Deputy::seccomp
 #   Deputy::p11kit   headers only: PKCS#11 modules are dlopened
 
