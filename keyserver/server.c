@@ -25,6 +25,8 @@
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
 #define WATCH_ADOPTION_MS 1
+#define AUDIT_KEYS_AT_ONCE 100
+#define AUDIT_FLUSH_MS 1000
 #define SIGNERS_NICE 10  // slow signatures take what the workers leave
 
 // --- sockets -----------------------------------------------------------------------------
@@ -198,8 +200,9 @@ out:
 }
 
 enum status server_fill(struct server *server, struct snapshot *snapshot, struct errmsg *err) {
-  if (server->tokens == NULL && snapshot->options.num_pkcs11 > 0 &&
-      token_registry_new(&server->tokens) != STATUS_OK) {
+  // Made at the start, whether it is needed or not: a reload runs beside those who
+  // read the pointer.
+  if (server->tokens == NULL && token_registry_new(&server->tokens) != STATUS_OK) {
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   return snapshot_fill(snapshot, server->tokens, err);
@@ -255,7 +258,8 @@ static void put_in_force(struct server *server, struct snapshot *next) {
   server->snapshot = snapshot_ref(next);
 }
 
-// audit_missing records the keys of `from` that `in` has not.
+// audit_missing records the keys of `from` that `in` has not. They may be more
+// than the sink's ring holds, so it waits for room: not on an event loop.
 static void audit_missing(struct server *server, const char *result, const struct keystore *from,
                           const struct keystore *in) {
   struct jsonline line;
@@ -263,9 +267,13 @@ static void audit_missing(struct server *server, const char *result, const struc
 
   for (size_t i = 0; i < keystore_num_keys(from); i++) {
     const struct key *key = keystore_key(from, i);
-    if (keystore_find(in, key->ski) == NULL) {
-      (void)audit_write_key(server->audit, &line, result, key, wall_us);  // counted by the sink
+    if (keystore_find(in, key->ski) != NULL) {
+      continue;
     }
+    if (i % AUDIT_KEYS_AT_ONCE == AUDIT_KEYS_AT_ONCE - 1) {
+      (void)sink_flush(server->audit, AUDIT_FLUSH_MS);  // a line that is lost is counted by it
+    }
+    (void)audit_write_key(server->audit, &line, result, key, wall_us);
   }
 }
 
@@ -306,10 +314,9 @@ static void on_watch_adoption(void *arg) {
   }
 }
 
-// on_made puts a new key in force. If it cannot, it is stored all the same, and
+// adopt_made puts a new key in force. If it cannot, it is stored all the same, and
 // the next reload has it; the client is told that it is not there.
-static void on_made(void *arg, struct signer_job *job) {
-  struct server *server = arg;
+static void adopt_made(struct server *server, struct signer_job *job) {
   struct generate_task *task = generate_task_of(job);
   struct snapshot *next = NULL;
   struct errmsg err = {0};
@@ -338,38 +345,100 @@ static void on_made(void *arg, struct signer_job *job) {
   timer_arm_ms(&server->watch_adoption, 0);
 }
 
-static void on_reload(void *arg) {
+// on_made: a reload that is under way may or may not have seen the new file, so the
+// key waits for its end.
+static void on_made(void *arg, struct signer_job *job) {
   struct server *server = arg;
-  struct snapshot *next = NULL;
-  struct errmsg err = {0};
+
+  if (server->reload.is_running) {
+    job->next = server->held;
+    server->held = job;
+  } else {
+    adopt_made(server, job);
+  }
+}
+
+// --- reload ------------------------------------------------------------------------------------
+
+// reload_work reads all that a reload replaces and records the keys that come and
+// go. On the jobs' thread: folders of thousands of keys take seconds.
+static void reload_work(void *arg) {
+  struct server *server = arg;
+  struct server_reload *reload = &server->reload;
+  const struct snapshot *base = reload->base;
   enum status st = STATUS_OK;
 
-  if (server->is_draining) {
-    return;
-  }
-  TRY(snapshot_read(&next, server->config_path, server->snapshot->generation + 1, &err));
-  TRY(snapshot_load_files(next, &err));
-  TRY(server_fill(server, next, &err));
-  st = token_start_lanes(server->tokens, server->pool, (unsigned)next->options.limits.max_queued);
+  TRY(snapshot_read(&reload->next, server->config_path, base->generation + 1, &reload->err));
+  TRY(snapshot_load_files(reload->next, &reload->err));
+  TRY(server_fill(server, reload->next, &reload->err));
+  st = token_start_lanes(server->tokens, server->pool,
+                         (unsigned)reload->next->options.limits.max_queued);
   if (st != STATUS_OK) {
-    st = errmsg_set(&err, st, "no threads for a new token");
+    st = errmsg_set(&reload->err, st, "no threads for a new token");
     goto out;
   }
+  audit_missing(server, "key_added", reload->next->keys, base->keys);
+  audit_missing(server, "key_removed", base->keys, reload->next->keys);
+
+out:
+  reload->st = st;
+}
+
+static void start_reload(struct server *server) {
+  struct server_reload *reload = &server->reload;
+
+  *reload = (struct server_reload){
+      .job = reload->job, .is_running = true, .base = snapshot_ref(server->snapshot)};
+  jobs_start(server->jobs, &reload->job);
+}
+
+static void adopt_reload(struct server *server, struct snapshot *next) {
   warn_of_fixed(&server->snapshot->options, &next->options);
-  audit_missing(server, "key_added", next->keys, server->snapshot->keys);
-  audit_missing(server, "key_removed", server->snapshot->keys, next->keys);
   put_in_force(server, next);
   server->num_reloads++;
   server->reloaded_s = clock_wall_s();
   log_info(0, "reloaded", "keys=%zu grants=%zu generation=%llu", keystore_num_keys(next->keys),
            rights_num_grants(next->rights), (unsigned long long)next->generation);
+}
 
-out:
-  if (st != STATUS_OK) {
+static void reload_done(void *arg) {
+  struct server *server = arg;
+  struct server_reload *reload = &server->reload;
+  struct signer_job *held = server->held;
+
+  reload->is_running = false;
+  if (reload->st != STATUS_OK) {
     server->num_failed_reloads++;
-    log_error(0, "reload_failed", "what was loaded before stays in force: %s", err.text);
+    log_error(0, "reload_failed", "what was loaded before stays in force: %s", reload->err.text);
+  } else if (!server->is_draining) {
+    adopt_reload(server, reload->next);
   }
-  snapshot_unref(next);
+  snapshot_unref(reload->next);
+  snapshot_unref(reload->base);
+  reload->next = NULL;
+  reload->base = NULL;
+  server->held = NULL;
+  while (held != NULL) {
+    struct signer_job *job = held;
+    held = job->next;
+    adopt_made(server, job);
+  }
+  if (reload->is_wanted_again && !server->is_draining) {
+    start_reload(server);
+  }
+}
+
+static void on_reload(void *arg) {
+  struct server *server = arg;
+
+  if (server->is_draining) {
+    return;
+  }
+  if (server->reload.is_running) {
+    server->reload.is_wanted_again = true;  // what has changed since it began counts too
+    return;
+  }
+  start_reload(server);
 }
 
 static void on_reopen(void *arg) {
@@ -495,6 +564,8 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
   TRY(timer_init(&server->watch_adoption, server->loop, on_watch_adoption, server));
   signer_inbox_init(&server->made, server->loop, on_made, server);
+  server->reload.job = (struct job){.work = reload_work, .done = reload_done, .arg = server};
+  TRY(jobs_new(&server->jobs, server->loop));
   TRY(watch_signals(server));
   TRY(start_workers(server, err));
   if (announce(server, &quiet) != STATUS_OK) {
@@ -510,16 +581,25 @@ out:
   return st;
 }
 
-void server_cleanup(struct server *server) {
-  // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
-  // of the process takes them.
-  const bool is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
-
-  while (server->adopting != NULL) {
-    struct signer_job *job = server->adopting;
-    server->adopting = job->next;
+static void free_made(struct signer_job *jobs) {
+  while (jobs != NULL) {
+    struct signer_job *job = jobs;
+    jobs = job->next;
     job->free(job);
   }
+}
+
+void server_cleanup(struct server *server) {
+  bool is_stuck = false;
+
+  jobs_free(server->jobs);  // a reload that is under way ends first
+  snapshot_unref(server->reload.next);
+  snapshot_unref(server->reload.base);
+  // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
+  // of the process takes them.
+  is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
+  free_made(server->adopting);
+  free_made(server->held);
   for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
     worker_cleanup(&server->workers[i]);
   }

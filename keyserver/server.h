@@ -14,12 +14,26 @@
 #include "common/base/sink.h"
 #include "common/base/status.h"
 #include "common/http/http_server.h"
+#include "common/net/job.h"
 #include "common/net/loop.h"
 #include "keyserver/census.h"
 #include "keyserver/signer_pool.h"
 #include "keyserver/snapshot.h"
 #include "keyserver/token.h"
 #include "keyserver/worker.h"
+
+// A reload under way: files and tokens are read by a thread of their own, so that
+// the control thread goes on answering; then what was read is put in force by it.
+struct server_reload {
+  struct job job;
+  bool is_running;
+  bool is_wanted_again;   // a signal came while it ran
+  struct snapshot *base;  // that was in force when it began, and still is
+  // What came of it.
+  struct snapshot *next;
+  enum status st;
+  struct errmsg err;
+};
 
 // All-zero is valid to clean.
 struct server {
@@ -32,6 +46,9 @@ struct server {
   struct token_registry *tokens;
   struct signer_inbox made;     // new keys, stored and not yet in force
   struct signer_job *adopting;  // new keys that workers are yet to take over
+  struct signer_job *held;      // new keys that wait for a reload to end
+  struct jobs *jobs;
+  struct server_reload reload;
   struct timer watch_adoption;
   size_t num_workers;
   struct worker *workers;

@@ -69,7 +69,7 @@ struct token_registry {
   struct module modules[TOKEN_MAX_MODULES];
   size_t num_modules;
   struct token *tokens[TOKEN_MAX_TOKENS];
-  size_t num_tokens;
+  atomic_size_t num_tokens;  // read by the control thread while a reload adds one
   struct token_key *keys[TOKEN_MAX_KEYS];
   size_t num_keys;
 };
@@ -580,7 +580,8 @@ static enum status find_token(struct token **out, struct token_registry *registr
   token->num_sessions = num_sessions == 0 ? DEFAULT_SESSIONS : num_sessions;
   name_token(token, registry->num_tokens + 1);
   (void)pthread_mutex_init(&token->lock, NULL);
-  registry->tokens[registry->num_tokens++] = token;
+  registry->tokens[registry->num_tokens] = token;
+  registry->num_tokens++;  // from here on others may read it
   *out = token;
   return STATUS_OK;
 }

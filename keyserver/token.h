@@ -4,7 +4,7 @@
 //
 // Everything of this file may block for as long as the module likes, so once the
 // server serves it is called on signer threads only (signer_pool.h), of which each
-// token has its own. What the control thread needs on a reload (which keys there
+// token has its own. What a reload needs (which keys there
 // are, their public halves) is remembered, and asks no token that is known.
 //
 // A token may go and come back. Whatever says so (no token, session or handle
@@ -14,8 +14,8 @@
 // refused once is not shown to it again before the PIN file has changed and the
 // configuration was read again: tokens lock themselves.
 //
-// Threads: registry, open and lanes: the control thread, or before there are
-// others. token_sign: any.
+// Threads: open and lanes: one at a time (the start, then the thread that reloads).
+// token_num, token_stats_read and token_sign: any.
 #ifndef DEPUTY_KEYSERVER_TOKEN_H_
 #define DEPUTY_KEYSERVER_TOKEN_H_
 

@@ -10,6 +10,8 @@ import tempfile
 import threading
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from support import frames, pki as pki_module
 from support.frames import ECDSA_SHA256, OPCODE, PING, item, packet
@@ -283,6 +285,31 @@ def test_reload_under_load_drops_no_request(server):
     total = server.metric("requests_total", purpose="tls13", result="signed")
     assert total == sum(counts)
     wait_until(lambda: len(server.audit(result="signed")) == total, "every audit line")
+
+
+def test_a_long_reload_holds_nobody_up(server):
+    """Thousands of key files are read beside the control thread: it answers meanwhile, and so
+    do the workers."""
+    for n in range(1500):
+        key = ec.generate_private_key(ec.SECP256R1())
+        pki_module.write_private(server.folder / f"many{n}.key", key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption()))
+    server.start()
+    assert server.metric("keys") == 1501
+    (server.folder / "many0.key").unlink()
+    with server.connect("proxy") as client:
+        before = server.metric("reloads_total", result="done")
+        server.process.signal(signal.SIGHUP)
+        server.process.signal(signal.SIGHUP)  # one more while it runs is not forgotten
+        num_answers = 0
+        while server.metric("reloads_total", result="done") == before:
+            assert json.loads(server.http("/healthz"))["status"] == "ok"
+            assert sign(server, client) is None
+            num_answers += 1
+    assert num_answers >= 3  # on the control thread it was none, or one before the signal came
+    wait_until(lambda: server.metric("keys") == 1500, "the keys that are left")
+    server.audit_wait(1, result="key_removed", key="many0")
 
 
 # --- stop ------------------------------------------------------------------------------------
