@@ -9,8 +9,9 @@
 #include "common/base/status.h"
 
 // privileges_drop becomes the user `name` with that user's groups and no others,
-// for good. NULL or "" stays what it is. STATUS_CONFIG: no such user, or it is
-// root; STATUS_SYSTEM: not allowed to change.
+// for good: no capability is left in any set. NULL or "" stays who it is; who is not
+// root gives up the capabilities it was lent all the same. STATUS_CONFIG: no such
+// user, or it is root; STATUS_SYSTEM: not allowed to change.
 enum status privileges_drop(const char *name, struct errmsg *err);
 
 // privileges_lock_memory keeps every page of the process, also those of later,

@@ -15,7 +15,6 @@
 #include "common/http/http_conn.h"
 
 #define ACCEPT_PAUSE_MS 100  // with no descriptor left, accepting again at once only burns CPU
-#define LISTEN_BACKLOG (-1)  // it listens already
 
 static const struct {
   int code;
@@ -96,9 +95,9 @@ static void on_accept_error(struct evconnlistener *listener, void *arg) {
 }
 
 enum status http_server_listen(struct http_server *server, int *fd, struct errmsg *err) {
-  struct evconnlistener *listener =
-      evconnlistener_new(loop_base(server->loop), NULL, NULL,
-                         LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, LISTEN_BACKLOG, *fd);
+  // Backlog 0: it listens already, and by now the sandbox may have no listen.
+  struct evconnlistener *listener = evconnlistener_new(
+      loop_base(server->loop), NULL, NULL, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, *fd);
   if (listener == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "no memory for a listener");
   }

@@ -2,13 +2,18 @@
 // Dropping rights is for good, so it is tried in a child.
 #include "common/base/privileges.h"
 
+#include <linux/capability.h>
 #include <pwd.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -42,6 +47,45 @@ static int in_child(int (*fn)(void)) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+// has_no_capabilities: not one in any of the five sets that proc(5) shows.
+static bool has_no_capabilities(void) {
+  char line[256];
+  int num = 0;
+  FILE *status = fopen("/proc/self/status", "re");
+  while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+    num += strncmp(line, "Cap", 3) == 0 && strstr(line, ":\t0000000000000000\n") != NULL;
+  }
+  if (status != NULL) {
+    (void)fclose(status);
+  }
+  return num == 5;
+}
+
+// As systemd's AmbientCapabilities= gives a service a low port without root.
+static int drop_what_was_lent(void) {
+  struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct lent[_LINUX_CAPABILITY_U32S_3] = {0};
+  const struct passwd *nobody = getpwnam("nobody");
+  const uint32_t bit = 1U << CAP_NET_BIND_SERVICE;
+
+  lent[0] = (struct __user_cap_data_struct){.effective = bit, .permitted = bit, .inheritable = bit};
+  if (nobody == NULL || prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
+      setresuid(nobody->pw_uid, nobody->pw_uid, nobody->pw_uid) != 0 ||
+      syscall(SYS_capset, &head, lent) != 0 ||
+      prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_NET_BIND_SERVICE, 0, 0) != 0) {
+    return 1;
+  }
+  if (privileges_drop(NULL, NULL) != STATUS_OK) {
+    return 2;
+  }
+  (void)memset(lent, 0xff, sizeof lent);
+  if (syscall(SYS_capget, &head, lent) != 0 || lent[0].effective != 0 || lent[0].permitted != 0 ||
+      lent[0].inheritable != 0) {
+    return 3;
+  }
+  return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_NET_BIND_SERVICE, 0, 0) == 0 ? 0 : 4;
+}
+
 static int drop_for_good(void) {
   const struct passwd *nobody = getpwnam("nobody");
   gid_t groups[64];
@@ -63,8 +107,14 @@ static int drop_for_good(void) {
   if (setuid(0) == 0 || seteuid(0) == 0 || setgid(0) == 0) {
     return 4;
   }
+  if (!has_no_capabilities()) {
+    return 5;
+  }
+  if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0) {
+    return 6;
+  }
   // Who is that user already has nothing to do.
-  return privileges_drop("nobody", NULL) == STATUS_OK ? 0 : 5;
+  return privileges_drop("nobody", NULL) == STATUS_OK ? 0 : 7;
 }
 
 static int drop_without_the_right(void) {
@@ -84,6 +134,7 @@ static void gives_root_up_for_good(void **state) {
   }
   assert_int_equal(in_child(drop_for_good), 0);
   assert_int_equal(in_child(drop_without_the_right), 0);
+  assert_int_equal(in_child(drop_what_was_lent), 0);
 }
 
 // With a limit that cannot be lifted, locking would make later allocations fail:
