@@ -19,6 +19,10 @@
 
 #include "common/base/sandbox_internal.h"
 
+#ifdef __clang__  // libseccomp's own macros leave a field out
+#pragma clang diagnostic ignored "-Wmissing-field-initializers"
+#endif
+
 #ifndef PR_SET_VMA  // glibc's malloc names its memory, since 2.38
 #define PR_SET_VMA 0x53564d41
 #endif
