@@ -503,38 +503,41 @@ static bool is_key_we_sign_with(const EVP_PKEY *key) {
   return kind != KEY_KIND_NONE;
 }
 
+enum status key_parse(EVP_PKEY **out, struct bytes der, const char *name, struct errmsg *err) {
+  EVP_PKEY *key = parse_private_key(der);
+
+  *out = NULL;
+  if (key == NULL) {
+    return errmsg_set(err, STATUS_FORMAT,
+                      "%s: no private key that can be parsed (PEM or DER; PKCS#8, PKCS#1 or SEC1)",
+                      name);
+  }
+  if (!is_key_we_sign_with(key)) {
+    EVP_PKEY_free(key);
+    return errmsg_set(err, STATUS_FORMAT,
+                      "%s: a kind of key that is not signed with here; use P-256, P-384, P-521, "
+                      "Ed25519, or RSA of %d to %d bits",
+                      name, RSA_MIN_BITS, RSA_MAX_BITS);
+  }
+  *out = key;
+  return STATUS_OK;
+}
+
 enum status key_read(EVP_PKEY **out, const char *path, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct secret file = {0};
   struct secret der = {0};
-  EVP_PKEY *key = NULL;
 
   *out = NULL;
   TRY(secret_read_file(&file, path, CERT_FILE_MAX_LEN, true, err));
   st = pem_private_key_der(&der, bytes_of(file.data, file.len), path, err);
   if (st == STATUS_OK) {
-    key = parse_private_key(bytes_of(der.data, der.len));
+    st = key_parse(out, bytes_of(der.data, der.len), path, err);
   } else if (st == STATUS_NOT_FOUND) {
-    key = parse_private_key(bytes_of(file.data, file.len));
-    st = STATUS_OK;
+    st = key_parse(out, bytes_of(file.data, file.len), path, err);
   }
-  TRY(st);
-  if (key == NULL) {
-    TRY(errmsg_set(err, STATUS_FORMAT,
-                   "%s: no private key that can be parsed (PEM or DER; PKCS#8, PKCS#1 or SEC1)",
-                   path));
-  }
-  if (!is_key_we_sign_with(key)) {
-    TRY(errmsg_set(err, STATUS_FORMAT,
-                   "%s: a kind of key that is not signed with here; use P-256, P-384, P-521, "
-                   "Ed25519, or RSA of %d to %d bits",
-                   path, RSA_MIN_BITS, RSA_MAX_BITS));
-  }
-  *out = key;
-  key = NULL;
 
 out:
-  EVP_PKEY_free(key);
   secret_wipe(&der);
   secret_wipe(&file);
   return st;

@@ -65,6 +65,10 @@ void cert_chain_free(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num);
 // do not sign with. The sentence names the file and the remedy.
 enum status key_read(EVP_PKEY **out, const char *path, struct errmsg *err);
 
+// key_parse is what key_read does with the DER; `name` stands for it in the
+// sentence. STATUS_FORMAT.
+enum status key_parse(EVP_PKEY **out, struct bytes der, const char *name, struct errmsg *err);
+
 // key_identify computes the two ids of a public or private key.
 enum status key_identify(uint8_t out_key_id[32], uint8_t out_ski[20], const EVP_PKEY *key);
 
