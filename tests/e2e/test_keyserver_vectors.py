@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recorded packets, byte for byte, over TLS 1.3 and over the foreign TLS 1.2."""
 
+import hashlib
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
-from support import frames
+from support import frames, pki as pki_module
 from support import keyless_vectors as vectors
 from support.keyserver import KeyServer
 
@@ -44,8 +46,35 @@ def test_unknown_key(client):
     assert exchange(client, vectors.UNKNOWN_KEY.packet).raw == vectors.UNKNOWN_KEY_REPLY.packet
 
 
+def test_pss_request_of_a_key_that_is_not_here(client):
+    """Its private key is nowhere: the packet is understood, and the id is echoed."""
+    reply = exchange(client, vectors.PSS.packet)
+    assert (reply.id, reply.error) == (0xFFFFFFFE, frames.E_KEY_NOT_FOUND)
+
+
 def test_ed25519_is_deterministic(client):
     assert exchange(client, vectors.ED25519.packet).raw == vectors.ED25519_REPLY.packet
+
+
+@pytest.mark.parametrize("reply, spki, opcode", [
+    (vectors.ECDSA_REPLY, vectors.P256_SPKI, frames.ECDSA_SHA256),
+    (vectors.PSS_REPLY, vectors.RSA_SPKI, frames.PSS_SHA256),
+])
+def test_recorded_signatures_are_what_we_check_for(reply, spki, opcode):
+    """What passes for a good signature in these tests is what the other side made."""
+    frames.verify(spki, opcode, frames.Reply(reply.packet).payload, digest=vectors.DIGEST)
+
+
+@pytest.mark.parametrize("spki, ski", [
+    (vectors.P256_SPKI, vectors.P256_SKI), (vectors.RSA_SPKI, vectors.RSA_SKI),
+    (vectors.ED25519_SPKI, vectors.ED25519_SKI)])
+def test_identifiers(spki, ski):
+    assert pki_module.spki_ski(spki) == ski
+
+
+def test_digest_of_an_rsa_key():
+    modulus = serialization.load_der_public_key(vectors.RSA_SPKI).public_numbers().n
+    assert hashlib.sha256(f"{modulus:X}".encode()).digest() == vectors.RSA_DIGEST
 
 
 @pytest.mark.parametrize("suite", frames.FOREIGN_SUITES.split(":"))

@@ -37,7 +37,8 @@ class Request:
 
 
 class BrokenKeyServer:
-    """Answers each request with the bytes that answer(request) returns, or none."""
+    """Answers each request with the bytes that answer(request) returns (of a list, each
+    part in a record of its own), or not at all."""
 
     def __init__(self, stack, name="broken-keyserver"):
         self.stack = stack
@@ -57,7 +58,7 @@ class BrokenKeyServer:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.threads = []
-        self.accepting = threading.Thread(target=self._accept)
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
         self.accepting.start()
 
     def options(self, *addresses, deadline="2s", **more):
@@ -91,7 +92,7 @@ class BrokenKeyServer:
             if self.is_refusing:
                 plain.close()
                 continue
-            thread = threading.Thread(target=self._serve, args=(plain,))
+            thread = threading.Thread(target=self._serve, args=(plain,), daemon=True)
             self.threads.append(thread)
             thread.start()
 
@@ -123,8 +124,9 @@ class BrokenKeyServer:
         answer = self.answer(request)
         if answer is False:  # hang up
             return False
-        if answer is not None:
-            tls.sendall(answer)
+        for part in answer if isinstance(answer, list) else [answer]:
+            if part is not None:
+                tls.sendall(part)
         return True
 
     # --- answers ---

@@ -84,7 +84,7 @@ class Client:
     """
 
     def __init__(self, address, ca, identity=None, tls12=False, ciphers=None, timeout=10.0,
-                 server_name="localhost", rcvbuf=None):
+                 server_name="localhost", rcvbuf=None, alpn=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(ca)
         if identity is not None:
@@ -92,6 +92,8 @@ class Client:
         if tls12:
             context.maximum_version = ssl.TLSVersion.TLSv1_2
             context.set_ciphers(ciphers or FOREIGN_SUITES)
+        if alpn is not None:
+            context.set_alpn_protocols(alpn)
         self.buffer = b""
         self.received = ssl.MemoryBIO()
         self.to_send = ssl.MemoryBIO()
