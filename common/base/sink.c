@@ -6,7 +6,6 @@
 #include "common/base/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/sink_file.h"
 #include "common/base/sink_ring.h"
 
 #define BATCH_LEN (64u << 10)
@@ -40,16 +39,17 @@ struct sink {
   _Atomic uint64_t done;      // ring position up to which all is in the kernel
   _Atomic uint64_t num_lost;
   _Atomic bool is_failing;
+  bool is_chained;  // beside what producers read anyway
   _Atomic bool is_stopping;
   _Atomic bool is_reopening;
   _Atomic bool is_hurried;  // somebody flushes: do not linger
+  _Atomic uint64_t num_rotations;
+  _Atomic uint64_t num_rotate_failures;
+  pthread_mutex_t head_lock;
+  struct chain head;
   // The writer's own.
   pthread_t thread;
-  char *path;  // NULL: standard error
-  int fd;
-  uint8_t *batch;
-  size_t batch_len;
-  size_t batch_done;
+  struct sink_file file;
 };
 
 static void futex_wait(_Atomic uint32_t *word, uint32_t seen, int64_t limit_ms) {
@@ -62,46 +62,6 @@ static void futex_wake(_Atomic uint32_t *word) {
   (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
 }
 
-// --- the writer: files -------------------------------------------------------
-
-static int open_path(const char *path) {
-  return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-}
-
-static bool is_same_file(int a, int b) {
-  struct stat of_a;
-  struct stat of_b;
-  return fstat(a, &of_a) == 0 && fstat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev &&
-         of_a.st_ino == of_b.st_ino;
-}
-
-// A line that is half in the old file starts again in the new one.
-static void rewind_to_line(struct sink *sink) {
-  while (sink->batch_done > 0 && sink->batch[sink->batch_done - 1] != '\n') {
-    sink->batch_done -= 1;
-  }
-}
-
-static void reopen(struct sink *sink) {
-  int fd = -1;
-  if (sink->path == NULL) {
-    return;
-  }
-  fd = open_path(sink->path);
-  if (fd < 0) {
-    // A line in the old file is better than none. This one cannot go through a
-    // sink: it may be the log's.
-    (void)dprintf(STDERR_FILENO, "%s: cannot be opened again: %s; the old file is kept\n",
-                  sink->path, strerror(errno));
-    return;
-  }
-  if (!is_same_file(sink->fd, fd)) {
-    rewind_to_line(sink);
-  }
-  (void)close(sink->fd);
-  sink->fd = fd;
-}
-
 // --- the writer: writing -----------------------------------------------------
 
 static void tell_flushers(struct sink *sink) {
@@ -112,30 +72,43 @@ static void tell_flushers(struct sink *sink) {
 }
 
 static void wait_writable(const struct sink *sink) {
-  struct pollfd ready = {.fd = sink->fd, .events = POLLOUT};
+  struct pollfd ready = {.fd = sink->file.fd, .events = POLLOUT};
   (void)poll(&ready, 1, WAIT_WRITABLE_MS);
+}
+
+static void publish_head(struct sink *sink) {
+  if (sink->file.is_chained) {
+    (void)pthread_mutex_lock(&sink->head_lock);
+    sink->head = sink->file.chain;
+    (void)pthread_mutex_unlock(&sink->head_lock);
+  }
 }
 
 // Writes what the batch still holds. Returns false when it has to be tried
 // again: the reason is then a full pipe or the failing state.
 static bool write_batch(struct sink *sink) {
-  while (sink->batch_done < sink->batch_len) {
-    ssize_t n = write(sink->fd, sink->batch + sink->batch_done, sink->batch_len - sink->batch_done);
-    if (n >= 0) {
-      sink->batch_done += (size_t)n;
-    } else if (errno == EAGAIN) {
-      wait_writable(sink);
-      return false;
-    } else if (errno != EINTR) {
-      atomic_store(&sink->is_failing, true);
-      return false;
-    }
+  const enum sink_written written = sink_file_write(&sink->file);
+
+  if (written == SINK_WRITTEN_FULL) {
+    wait_writable(sink);
+    return false;
   }
-  sink->batch_len = 0;
-  sink->batch_done = 0;
-  atomic_store(&sink->is_failing, false);
-  tell_flushers(sink);
+  publish_head(sink);
+  atomic_store(&sink->is_failing, written == SINK_WRITTEN_FAILED);
+  if (written == SINK_WRITTEN_FAILED) {
+    return false;
+  }
+  if (sink_file_is_empty(&sink->file)) {
+    tell_flushers(sink);
+  }
   return true;
+}
+
+static void rotate_if_due(struct sink *sink) {
+  sink_file_rotate_if_due(&sink->file);
+  atomic_store_explicit(&sink->num_rotations, sink->file.num_rotations, memory_order_relaxed);
+  atomic_store_explicit(&sink->num_rotate_failures, sink->file.num_rotate_failures,
+                        memory_order_relaxed);
 }
 
 // --- the writer: sleeping ----------------------------------------------------
@@ -152,7 +125,7 @@ static void sleep_until_line(struct sink *sink) {
   uint32_t seen = atomic_load(&sink->wake_seq);
   atomic_store(&sink->mode, MODE_IDLE);
   if (!sink_ring_has_line(&sink->ring) && !has_orders(sink)) {
-    futex_wait(&sink->wake_seq, seen, -1);
+    futex_wait(&sink->wake_seq, seen, sink_file_age_left_ms(&sink->file));
   }
   atomic_store(&sink->mode, MODE_BUSY);
 }
@@ -171,15 +144,13 @@ static void sleep_lingering(struct sink *sink, int64_t limit_ms) {
 // One attempt to move lines on; false when the writer should end.
 static bool writer_step(struct sink *sink, bool *was_busy) {
   if (atomic_exchange(&sink->is_reopening, false)) {
-    reopen(sink);
+    sink_file_reopen(&sink->file);
   }
-  if (sink->batch_len == 0) {
-    sink->batch_len = sink_ring_take(&sink->ring, sink->batch, BATCH_LEN);
-  }
-  if (sink->batch_len > 0) {
+  rotate_if_due(sink);
+  if (sink_file_fill(&sink->file, &sink->ring, sink_num_lost(sink))) {
     *was_busy = true;
     if (write_batch(sink)) {
-      if (sink_ring_used(&sink->ring) < BATCH_LEN) {
+      if (sink_ring_used(&sink->ring) < BATCH_LEN && sink_file_is_empty(&sink->file)) {
         sleep_lingering(sink, LINGER_MS);
       }
     } else if (atomic_load(&sink->is_failing)) {
@@ -234,43 +205,35 @@ static enum status start_writer(struct sink *sink) {
 
 static void free_all(struct sink *sink) {
   sink_ring_cleanup(&sink->ring);
-  if (sink->path != NULL && sink->fd >= 0) {
-    (void)close(sink->fd);
-  }
-  free(sink->path);
-  free(sink->batch);
+  sink_file_cleanup(&sink->file);
+  (void)pthread_mutex_destroy(&sink->head_lock);
   free(sink);
 }
 
-enum status sink_open(struct sink **out, const char *path, size_t ring_len, struct errmsg *err) {
+enum status sink_open_with(struct sink **out, const struct sink_options *options,
+                           struct errmsg *err) {
   enum status st = STATUS_OK;
   struct sink *sink = aligned_alloc(_Alignof(struct sink), sizeof(struct sink));
 
   *out = NULL;
   if (sink == NULL) {
-    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
+    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", options->path);
   }
   memset(sink, 0, sizeof(*sink));
-  sink->fd = STDERR_FILENO;
-  sink->batch = malloc(BATCH_LEN);
-  st = sink_ring_init(&sink->ring, ring_len);
-  if (strcmp(path, "stderr") != 0) {
-    sink->path = strdup(path);
-    st = sink->path == NULL ? STATUS_MEMORY : st;
-    sink->fd = open_path(path);
-  }
-  if (st != STATUS_OK || sink->batch == NULL) {
-    st = errmsg_set(err, STATUS_MEMORY, "%s: no memory for a ring of %zu bytes", path, ring_len);
+  sink->file.fd = -1;
+  sink->is_chained = options->is_chained;
+  (void)pthread_mutex_init(&sink->head_lock, NULL);
+  st = sink_ring_init(&sink->ring, options->ring_len);
+  if (st != STATUS_OK) {
+    (void)errmsg_set(err, st, "%s: no memory for a ring of %zu bytes", options->path,
+                     options->ring_len);
     goto out;
   }
-  if (sink->fd < 0) {
-    st = errmsg_set(err, STATUS_SYSTEM, "%s: cannot be opened for appending: %s", path,
-                    strerror(errno));
-    goto out;
-  }
+  TRY(sink_file_init(&sink->file, options, err));
+  sink->head = sink->file.chain;
   st = start_writer(sink);
   if (st != STATUS_OK) {
-    (void)errmsg_set(err, st, "%s: its thread cannot start: %s", path, strerror(errno));
+    (void)errmsg_set(err, st, "%s: its thread cannot start: %s", options->path, strerror(errno));
     goto out;
   }
   *out = sink;
@@ -281,6 +244,11 @@ out:
     free_all(sink);
   }
   return st;
+}
+
+enum status sink_open(struct sink **out, const char *path, size_t ring_len, struct errmsg *err) {
+  const struct sink_options options = {.path = path, .ring_len = ring_len};
+  return sink_open_with(out, &options, err);
 }
 
 static void wake_for_line(struct sink *sink) {
@@ -297,6 +265,10 @@ enum status sink_write(struct sink *sink, struct bytes line) {
   if (line.len > SINK_LINE_MAX_LEN) {
     atomic_fetch_add_explicit(&sink->num_lost, 1, memory_order_relaxed);
     return STATUS_LIMIT;
+  }
+  if (sink->is_chained && !chain_may_seal(line)) {
+    atomic_fetch_add_explicit(&sink->num_lost, 1, memory_order_relaxed);
+    return STATUS_FORMAT;
   }
   if (atomic_load_explicit(&sink->is_failing, memory_order_relaxed) ||
       !sink_ring_put(&sink->ring, line)) {
@@ -333,6 +305,17 @@ enum status sink_flush(struct sink *sink, int64_t limit_ms) {
 
 uint64_t sink_num_lost(const struct sink *sink) {
   return atomic_load_explicit(&sink->num_lost, memory_order_relaxed);
+}
+
+void sink_head(struct sink *sink, struct chain *out) {
+  (void)pthread_mutex_lock(&sink->head_lock);
+  *out = sink->head;
+  (void)pthread_mutex_unlock(&sink->head_lock);
+}
+
+uint64_t sink_num_rotations(const struct sink *sink, bool have_failed) {
+  return atomic_load_explicit(have_failed ? &sink->num_rotate_failures : &sink->num_rotations,
+                              memory_order_relaxed);
 }
 
 bool sink_is_failing(const struct sink *sink) {

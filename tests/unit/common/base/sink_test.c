@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "common/base/chain.h"
 #include "common/base/clock.h"
 #include "tests/unit/common/base/scratch.h"
 
@@ -352,12 +353,12 @@ static void line_cut_by_a_full_disk_starts_again_in_the_new_file(void **state) {
   scratch_wait(exists, (void *)(uintptr_t)path, FLUSH_MS);
   atomic_store(&disk_room, SIZE_MAX);
   sink_close(sink);
-  assert_content(old, "first\ncut");
+  assert_content(old, "first\n");  // no half line stays behind
   assert_content(path, "cut in two\n");
 }
 
-// The same without a rename: the line goes on where it was cut.
-static void reopen_of_the_same_file_goes_on_within_the_line(void **state) {
+// The same without a rename.
+static void reopen_of_the_same_file_leaves_the_line_whole(void **state) {
   const char *path = scratch_path("log");
   struct sink *sink = open_sink(path, 0);
   (void)state;
@@ -368,6 +369,287 @@ static void reopen_of_the_same_file_goes_on_within_the_line(void **state) {
   atomic_store(&disk_room, SIZE_MAX);
   sink_close(sink);
   assert_content(path, "cut in two\n");
+}
+
+static void half_a_line_is_cut_off_a_full_disk(void **state) {
+  const char *path = scratch_path("log");
+  struct sink *sink = open_sink(path, 0);
+  (void)state;
+  assert_int_equal(write_text(sink, "first"), STATUS_OK);
+  assert_int_equal(sink_flush(sink, FLUSH_MS), STATUS_OK);
+  atomic_store(&disk_room, 3);
+  assert_int_equal(write_text(sink, "cut in two"), STATUS_OK);
+  scratch_wait(is_failing, sink, FLUSH_MS);
+  assert_content(path, "first\n");
+  atomic_store(&disk_room, SIZE_MAX);
+  sink_close(sink);
+  assert_content(path, "first\ncut in two\n");
+}
+
+static void line_that_a_crash_cut_off_is_ended(void **state) {
+  const char *path = scratch_path("log");
+  struct sink *sink = NULL;
+  (void)state;
+  scratch_write(path, "whole\nhal", 0600);
+  sink = open_sink(path, 0);
+  assert_int_equal(write_text(sink, "next"), STATUS_OK);
+  sink_close(sink);
+  assert_content(path, "whole\nhal\nnext\n");
+}
+
+// --- rotation by itself --------------------------------------------------------
+
+static struct sink *open_with(const struct sink_options *options) {
+  struct sink *sink = NULL;
+  struct errmsg err = {0};
+  if (sink_open_with(&sink, options, &err) != STATUS_OK) {
+    fail_msg("%s", err.text);
+  }
+  return sink;
+}
+
+static void write_and_flush(struct sink *sink, const char *text) {
+  assert_int_equal(write_text(sink, text), STATUS_OK);
+  assert_int_equal(sink_flush(sink, FLUSH_MS), STATUS_OK);
+}
+
+static void rotates_by_size_and_keeps_so_many(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .rotate_len = 8, .num_keep = 2};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  write_and_flush(sink, "one-----");
+  write_and_flush(sink, "two-----");
+  write_and_flush(sink, "three---");
+  write_and_flush(sink, "4");
+  write_and_flush(sink, "5");
+  assert_int_equal(sink_num_rotations(sink, false), 3);
+  assert_int_equal(sink_num_rotations(sink, true), 0);
+  sink_close(sink);
+  assert_content(path, "4\n5\n");
+  assert_content(scratch_path("log.1"), "three---\n");
+  assert_content(scratch_path("log.2"), "two-----\n");
+  assert_int_equal(scratch_num_files(), 3);
+}
+
+static bool has_rotated(void *sink) { return sink_num_rotations(sink, false) > 0; }
+
+static void rotates_by_age_also_when_nothing_is_written(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .rotate_age_ms = 200, .num_keep = 3};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  write_and_flush(sink, "old");
+  scratch_wait(has_rotated, sink, FLUSH_MS);
+  assert_content(path, "");
+  assert_content(scratch_path("log.1"), "old\n");
+  (void)poll(NULL, 0, 500);  // an empty file has no age
+  assert_int_equal(sink_num_rotations(sink, false), 1);
+  sink_close(sink);
+}
+
+static bool has_failed_to_rotate(void *sink) { return sink_num_rotations(sink, true) > 0; }
+
+static void rotation_that_fails_keeps_the_file(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .rotate_len = 4, .num_keep = 1};
+  struct sink *sink = NULL;
+  int saved = dup(STDERR_FILENO);
+  int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  (void)state;
+  assert_int_equal(mkdir(scratch_path("log.1"), 0700), 0);  // nothing can be renamed to it
+  assert_true(dup2(quiet, STDERR_FILENO) >= 0);
+  sink = open_with(&options);
+  write_and_flush(sink, "first");
+  write_and_flush(sink, "second");
+  scratch_wait(has_failed_to_rotate, sink, FLUSH_MS);
+  write_and_flush(sink, "third");
+  assert_int_equal(sink_num_rotations(sink, true), 1);  // and not once for each line
+  sink_close(sink);
+  assert_true(dup2(saved, STDERR_FILENO) >= 0);
+  (void)close(saved);
+  (void)close(quiet);
+  assert_content(path, "first\nsecond\nthird\n");
+  assert_int_equal(access(scratch_path("log.next"), F_OK), -1);
+}
+
+static void somebody_elses_rotation_is_followed(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .rotate_len = 10, .num_keep = 3};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  write_and_flush(sink, "first");
+  assert_int_equal(rename(path, scratch_path("elsewhere")), 0);
+  write_and_flush(sink, "second");  // now it is long enough
+  scratch_wait(exists, (void *)(uintptr_t)path, FLUSH_MS);
+  write_and_flush(sink, "third");
+  sink_close(sink);
+  assert_content(scratch_path("elsewhere"), "first\nsecond\n");
+  assert_content(path, "third\n");
+  assert_int_equal(scratch_num_files(), 2);
+}
+
+// --- chain -----------------------------------------------------------------------
+
+// follow_chain checks the lines of a file after `chain`, moves it on, and returns
+// how many lines there are. Lines without a seal must be `torn`.
+static size_t follow_chain(const char *path, struct chain *chain, const char *torn) {
+  char *text = scratch_read(path);
+  size_t num = 0;
+  for (char *at = text; *at != '\0'; num++) {
+    struct chain_seal seal;
+    char *end = strchr(at, '\n');
+    assert_non_null(end);
+    if (chain_read(&seal, bytes_of(at, (size_t)(end - at))) != STATUS_OK) {
+      assert_non_null(torn);
+      assert_memory_equal(at, torn, (size_t)(end - at));
+    } else {
+      assert_int_equal(seal.seq, chain->seq + 1);
+      assert_true(chain_follows(&seal, chain->hash));
+      chain->seq = seal.seq;
+      memcpy(chain->hash, seal.hash, sizeof chain->hash);
+    }
+    at = end + 1;
+  }
+  free(text);
+  return num;
+}
+
+static void assert_has(const char *path, const char *words) {
+  char *text = scratch_read(path);
+  assert_non_null(strstr(text, words));
+  free(text);
+}
+
+static bool has_head(void *sink) {
+  struct chain head;
+  sink_head(sink, &head);
+  return head.seq > 0;
+}
+
+static void chain_goes_on_over_restarts_and_rotations(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {
+      .path = path, .rotate_len = 700, .num_keep = 100, .is_chained = true};
+  struct chain chain = {0};
+  struct chain head = {0};
+  size_t num = 0;
+  (void)state;
+  for (int restart = 0; restart < 5; restart++) {
+    struct sink *sink = open_with(&options);
+    for (int i = 0; i < 10; i++) {
+      write_and_flush(sink, "{\"result\":\"signed\"}");
+    }
+    sink_head(sink, &head);
+    sink_close(sink);
+  }
+  for (size_t i = scratch_num_files() - 1; i > 0; i--) {
+    char name[32];
+    (void)snprintf(name, sizeof name, "log.%zu", i);
+    num += follow_chain(scratch_path(name), &chain, NULL);
+  }
+  num += follow_chain(path, &chain, NULL);
+  assert_in_range(scratch_num_files(), 5, 50);
+  // 50 lines, one mark for each start but where a file began with it, one for each file.
+  assert_in_range(num, 50 + 5, 50 + 5 + scratch_num_files());
+  assert_int_equal(head.seq, chain.seq);
+  assert_memory_equal(head.hash, chain.hash, sizeof head.hash);
+  assert_int_equal(chain.seq, num);
+}
+
+static void chain_marks_a_line_that_a_crash_cut_off(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .is_chained = true};
+  struct chain chain = {0};
+  struct sink *sink = open_with(&options);
+  int fd = -1;
+  (void)state;
+  write_and_flush(sink, "{\"n\":1}");
+  sink_close(sink);
+  fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+  assert_int_equal(__real_write(fd, "{\"n\":2,\"se", 10), 10);
+  (void)close(fd);
+  sink = open_with(&options);
+  write_and_flush(sink, "{\"n\":3}");
+  sink_close(sink);
+  assert_int_equal(follow_chain(path, &chain, "{\"n\":2,\"se"), 5);
+  assert_has(path, "\"event\":\"resume\",\"previous_seq\":2");
+  assert_has(path, "\"torn\":10,\"torn_sha256\":\"");
+}
+
+static void chain_has_no_gap_after_a_full_disk(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .is_chained = true};
+  struct chain chain = {0};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  scratch_wait(has_head, sink, FLUSH_MS);
+  // One line whole, one half, one not at all.
+  atomic_store(&disk_room, 150);
+  for (int i = 0; i < 3; i++) {
+    (void)write_text(sink, "{\"n\":1}");
+  }
+  scratch_wait(is_failing, sink, FLUSH_MS);
+  assert_int_equal(write_text(sink, "{\"n\":2}"), STATUS_UNAVAILABLE);
+  assert_int_equal(write_text(sink, "{\"n\":2}"), STATUS_UNAVAILABLE);
+  (void)follow_chain(path, &chain, NULL);  // whole lines only, at any time
+  atomic_store(&disk_room, SIZE_MAX);
+  scratch_wait(is_well, sink, FLUSH_MS);
+  write_and_flush(sink, "{\"n\":3}");
+  sink_close(sink);
+  chain = (struct chain){0};
+  (void)follow_chain(path, &chain, NULL);
+  assert_has(path, "\"event\":\"lost\",\"lost\":");
+  assert_has(path, "{\"n\":3,");
+}
+
+static void chain_follows_a_reopened_file(void **state) {
+  const char *path = scratch_path("log");
+  const char *old = scratch_path("old");
+  const struct sink_options options = {.path = path, .is_chained = true};
+  struct chain chain = {0};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  write_and_flush(sink, "{\"n\":1}");
+  // In the middle of a batch that cannot be written.
+  atomic_store(&disk_room, 20);
+  assert_int_equal(write_text(sink, "{\"n\":2}"), STATUS_OK);
+  scratch_wait(is_failing, sink, FLUSH_MS);
+  assert_int_equal(rename(path, old), 0);
+  sink_reopen(sink);
+  scratch_wait(exists, (void *)(uintptr_t)path, FLUSH_MS);
+  atomic_store(&disk_room, SIZE_MAX);
+  sink_close(sink);
+  assert_int_equal(follow_chain(old, &chain, NULL), 2);
+  assert_int_equal(follow_chain(path, &chain, NULL), 2);
+  assert_has(path, "\"event\":\"file\",\"previous_seq\":2");
+}
+
+static void chain_takes_objects_only(void **state) {
+  const struct sink_options options = {.path = scratch_path("log"), .is_chained = true};
+  struct sink *sink = open_with(&options);
+  (void)state;
+  assert_int_equal(write_text(sink, "text"), STATUS_FORMAT);
+  assert_int_equal(write_text(sink, "{}"), STATUS_FORMAT);
+  assert_int_equal(sink_num_lost(sink), 2);
+  sink_close(sink);
+}
+
+static void longest_lines_are_sealed_whole(void **state) {
+  const char *path = scratch_path("log");
+  const struct sink_options options = {.path = path, .ring_len = 4u << 20, .is_chained = true};
+  struct chain chain = {0};
+  struct sink *sink = open_with(&options);
+  char line[SINK_LINE_MAX_LEN];
+  (void)state;
+  memset(line, 'x', sizeof line);
+  memcpy(line, "{\"a\":\"", 6);
+  memcpy(line + sizeof line - 2, "\"}", 2);
+  for (int i = 0; i < 300; i++) {
+    assert_int_equal(sink_write(sink, bytes_of(line, sizeof line)), STATUS_OK);
+  }
+  sink_close(sink);
+  assert_int_equal(follow_chain(path, &chain, NULL), 301);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_make, scratch_remove)
@@ -386,7 +668,19 @@ int main(void) {
       TEST(reopen_starts_a_new_file),
       TEST(reopen_that_fails_keeps_the_old_file),
       TEST(line_cut_by_a_full_disk_starts_again_in_the_new_file),
-      TEST(reopen_of_the_same_file_goes_on_within_the_line),
+      TEST(reopen_of_the_same_file_leaves_the_line_whole),
+      TEST(half_a_line_is_cut_off_a_full_disk),
+      TEST(line_that_a_crash_cut_off_is_ended),
+      TEST(rotates_by_size_and_keeps_so_many),
+      TEST(rotates_by_age_also_when_nothing_is_written),
+      TEST(rotation_that_fails_keeps_the_file),
+      TEST(somebody_elses_rotation_is_followed),
+      TEST(chain_goes_on_over_restarts_and_rotations),
+      TEST(chain_marks_a_line_that_a_crash_cut_off),
+      TEST(chain_has_no_gap_after_a_full_disk),
+      TEST(chain_follows_a_reopened_file),
+      TEST(chain_takes_objects_only),
+      TEST(longest_lines_are_sealed_whole),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
