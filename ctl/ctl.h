@@ -8,6 +8,7 @@
 //   commands.c  one function per command: ask, show, exit code
 //   show.c      answers for people; grid.c aligns them
 //   key.c       files of private keys, without the proxy
+//   revocation.c  staples and revocation, asked of the CA, without the proxy
 #ifndef DEPUTY_CTL_CTL_H_
 #define DEPUTY_CTL_CTL_H_
 
@@ -26,8 +27,9 @@ enum ctl_exit {
   CTL_DONE = 0,
   CTL_FAILED = 1,       // the proxy refused, or could not
   CTL_USAGE = 2,        // the command line is wrong
-  CTL_NOT_READY = 3,    // drill: names would be left with nothing usable
-  CTL_UNREACHABLE = 4,  // no proxy answers at the socket
+  CTL_NOT_READY = 3,    // drill: names would be left with nothing usable; a leaf is
+                        // revoked; a staple is not one to be shown
+  CTL_UNREACHABLE = 4,  // no proxy answers at the socket; nobody tells of the leaf
 };
 
 // Options, as bits of what a command takes.
@@ -42,6 +44,10 @@ enum ctl_option {
   CTL_FORCE = 1 << 7,
   CTL_IN_SERVICE = 1 << 8,
   CTL_STANDING = 1 << 9,
+  CTL_CHAIN = 1 << 10,
+  CTL_OUT = 1 << 11,
+  CTL_NONCE = 1 << 12,
+  CTL_MAX_CRL = 1 << 13,
 };
 #define CTL_SUBJECTS (CTL_NAME | CTL_KEY | CTL_CA | CTL_FLEET)
 
@@ -52,6 +58,9 @@ struct ctl_args {
   const char *ca;
   const char *to;
   const char *reason;
+  const char *chain;
+  const char *out;
+  const char *max_crl;
   const char *words[2];  // beyond the command's name
   size_t num_words;
   const char *socket;
@@ -115,5 +124,10 @@ enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
 // --- key.c -----------------------------------------------------------------------
 
 enum ctl_exit ctl_run_key(const struct ctl_args *args);
+
+// --- revocation.c ----------------------------------------------------------------
+
+enum ctl_exit ctl_run_staple(const struct ctl_args *args);
+enum ctl_exit ctl_run_revocation(const struct ctl_args *args);
 
 #endif  // DEPUTY_CTL_CTL_H_

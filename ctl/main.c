@@ -40,6 +40,16 @@ static const struct ctl_command commands[] = {
      "`key retire NAME.key` puts the file aside as NAME.key.retired: the key server forgets\n"
      "the key at its next reload. `key destroy NAME.key.retired` then overwrites and removes\n"
      "it. Copies, backups and the spare blocks of a flash disk are out of its reach."},
+    {"staple", "fetch|check [FILE]", CTL_CHAIN | CTL_OUT | CTL_NONCE, CTL_CHAIN, 0, 1, 2,
+     ctl_run_staple, "ask the CA for a chain's OCSP response, or check the one there",
+     "`staple fetch` asks the leaf's responder, checks the answer and replaces the file\n"
+     "beside the chain; `reload` then has the proxy show it. Nothing worse or older ever\n"
+     "takes the place of a good one. `staple check` looks at that file, or at FILE, as the\n"
+     "proxy does. Need no proxy. Exit code 3: the leaf is revoked, or the staple is no\n"
+     "good; 4: no responder answers."},
+    {"revocation", "check", CTL_CHAIN | CTL_MAX_CRL | CTL_NONCE, CTL_CHAIN, 0, 1, 1,
+     ctl_run_revocation, "ask the CA by OCSP and CRL whether a chain's leaf is revoked",
+     "Needs no proxy. Exit code 0: good; 3: revoked; 4: nobody can tell."},
     {0},
 };
 

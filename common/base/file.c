@@ -11,6 +11,8 @@
 #include <unistd.h>
 
 #define FIRST_READ_LEN 4096
+#define PRIVATE_MODE 0600
+#define PUBLIC_MODE 0644
 
 static enum status system_error(struct errmsg *err, const char *path, const char *what) {
   int reason = errno;
@@ -158,7 +160,7 @@ static enum status put_in_place(const char *beside, const char *path, bool may_r
 }
 
 static enum status write_beside(const char *path, struct bytes content, bool may_replace,
-                                struct errmsg *err) {
+                                mode_t mode, struct errmsg *err) {
   enum status st = STATUS_OK;
   char *beside = NULL;
   int fd = -1;
@@ -171,7 +173,9 @@ static enum status write_beside(const char *path, struct bytes content, bool may
     st = system_error(err, beside, "cannot be made");
     goto out;
   }
-  st = write_new(fd, beside, content, err);
+  st = mode == PRIVATE_MODE || fchmod(fd, mode) == 0
+           ? write_new(fd, beside, content, err)
+           : system_error(err, beside, "its mode cannot be set");
   (void)close(fd);
   if (st == STATUS_OK) {
     st = put_in_place(beside, path, may_replace, err);
@@ -190,11 +194,15 @@ out:
 }
 
 enum status file_replace(const char *path, struct bytes content, struct errmsg *err) {
-  return write_beside(path, content, true, err);
+  return write_beside(path, content, true, PRIVATE_MODE, err);
+}
+
+enum status file_replace_public(const char *path, struct bytes content, struct errmsg *err) {
+  return write_beside(path, content, true, PUBLIC_MODE, err);
 }
 
 enum status file_create(const char *path, struct bytes content, struct errmsg *err) {
-  return write_beside(path, content, false, err);
+  return write_beside(path, content, false, PRIVATE_MODE, err);
 }
 
 enum status file_append_sync(const char *path, struct bytes content, struct errmsg *err) {

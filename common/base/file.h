@@ -20,6 +20,9 @@ enum status file_read(uint8_t **out, size_t *out_len, const char *path, size_t m
 // whole. Mode 0600. STATUS_SYSTEM.
 enum status file_replace(const char *path, struct bytes content, struct errmsg *err);
 
+// file_replace_public is file_replace with mode 0644, for what is shown to everybody.
+enum status file_replace_public(const char *path, struct bytes content, struct errmsg *err);
+
 // file_create is file_replace for a path where nothing may be yet. STATUS_EXISTS.
 enum status file_create(const char *path, struct bytes content, struct errmsg *err);
 

@@ -23,6 +23,7 @@ struct fetch {
   char lines[NUM_HEADERS][HEADER_LEN];
   const char *headers[NUM_HEADERS + 1];
   bool is_conditional;
+  bool is_public;  // this hop goes to public addresses only
   int64_t end_ms;
   size_t max_len;
   size_t num_redirects;
@@ -90,6 +91,7 @@ static bool is_same_scheme(const char *a, const char *b) {
 static void on_answer(void *arg, const struct http_answer *answer);
 
 static enum status start_hop(struct fetch *fetch) {
+  fetch->is_public = !is_same_host(fetch->first_url, fetch->url);
   const int64_t left_ms = fetch->end_ms - clock_monotonic_ms();
   const struct http_identity identity = {.ca_path = fetch->ca_path};
   const struct http_call call = {
@@ -99,7 +101,7 @@ static enum status start_hop(struct fetch *fetch) {
       .content_type = fetch->post_type,
       .body = bytes_of(fetch->post, fetch->post_len),
       .headers = fetch->headers,
-      .only_public = fetch->num_redirects > 0 && !is_same_host(fetch->first_url, fetch->url),
+      .only_public = fetch->is_public,
       .limit_ms = left_ms > 0 ? left_ms : 1,
       .max_answer_len = fetch->max_len,
       .identity = &identity,
@@ -107,7 +109,7 @@ static enum status start_hop(struct fetch *fetch) {
   return http_client_start(&fetch->call_id, fetch->client, &call, on_answer, fetch);
 }
 
-static enum fetch_fault fault_of(enum status st) {
+static enum fetch_fault fault_of(const struct fetch *fetch, enum status st) {
   switch (st) {
     case STATUS_OK:
       return FETCH_NO_FAULT;
@@ -121,7 +123,7 @@ static enum fetch_fault fault_of(enum status st) {
     case STATUS_FORMAT:
       return FETCH_BROKEN;
     case STATUS_REFUSED:
-      return FETCH_INSIDE;
+      return fetch->is_public ? FETCH_INSIDE : FETCH_BROKEN;
     case STATUS_MEMORY:
       return FETCH_NO_MEMORY;
     default:
@@ -151,7 +153,7 @@ static enum fetch_fault follow(struct fetch *fetch, const char *url) {
   free(fetch->url);
   fetch->url = copy;
   fetch->num_redirects++;
-  return fault_of(start_hop(fetch));
+  return fault_of(fetch, start_hop(fetch));
 }
 
 static const char *short_header(const struct http_answer *answer, const char *name) {
@@ -172,7 +174,7 @@ static void read_headers(struct fetch_result *result, const struct http_answer *
 
 static void on_answer(void *arg, const struct http_answer *answer) {
   struct fetch *fetch = arg;
-  struct fetch_result result = {.fault = fault_of(answer->st),
+  struct fetch_result result = {.fault = fault_of(fetch, answer->st),
                                 .code = answer->code,
                                 .body = answer->body,
                                 .message = answer->message};
