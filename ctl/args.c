@@ -42,6 +42,12 @@ static const struct row {
     {"nonce", CTL_NONCE, NOWHERE, NOWHERE, NULL, "insist on an answer made for this question"},
     {"max-crl", CTL_MAX_CRL, offsetof(struct ctl_args, max_crl), NOWHERE, "MIB",
      "the longest CRL to read, in MiB (else 64)"},
+    {"policy", CTL_POLICY, offsetof(struct ctl_args, policy), NOWHERE, "POLICY",
+     "which key servers may open it, as \"region: EU and not country: FR\""},
+    {"members", CTL_MEMBERS, offsetof(struct ctl_args, members), NOWHERE, "FILE",
+     "the membership file: the key servers there are"},
+    {"identity", CTL_IDENTITY, offsetof(struct ctl_args, identity), NOWHERE, "FILE",
+     "the identity of a key server that can open it now"},
     {"socket", 0, offsetof(struct ctl_args, socket), NOWHERE, "PATH",
      "the proxy's admin socket (else $" CTL_SOCKET_VARIABLE ", else " CTL_DEFAULT_SOCKET ")"},
     {"json", 0, NOWHERE, offsetof(struct ctl_args, is_json), NULL, "print JSON"},
@@ -236,12 +242,8 @@ enum status ctl_parse(struct ctl_args *out, const struct ctl_command **out_comma
   if (out->is_help) {
     goto out;
   }
-  for (int i = optind + 1; i < argc; i++) {
-    if (out->num_words == sizeof(out->words) / sizeof(out->words[0])) {
-      TRY(errmsg_set(err, STATUS_CONFIG, "too many words: \"%s\"", argv[i]));
-    }
-    out->words[out->num_words++] = argv[i];
-  }
+  out->words = argv + optind + 1;
+  out->num_words = (size_t)(argc - optind - 1);
   TRY(check(out, *out_command, err));
 
 out:

@@ -8,6 +8,7 @@
 //   commands.c  one function per command: ask, show, exit code
 //   show.c      answers for people; grid.c aligns them
 //   key.c       files of private keys, without the proxy
+//   sealed.c    keys sealed to key servers, likewise; members.c: which there are
 //   revocation.c  staples and revocation, asked of the CA, without the proxy
 #ifndef DEPUTY_CTL_CTL_H_
 #define DEPUTY_CTL_CTL_H_
@@ -48,6 +49,9 @@ enum ctl_option {
   CTL_OUT = 1 << 11,
   CTL_NONCE = 1 << 12,
   CTL_MAX_CRL = 1 << 13,
+  CTL_POLICY = 1 << 20,
+  CTL_MEMBERS = 1 << 21,
+  CTL_IDENTITY = 1 << 22,
 };
 #define CTL_SUBJECTS (CTL_NAME | CTL_KEY | CTL_CA | CTL_FLEET)
 
@@ -61,7 +65,10 @@ struct ctl_args {
   const char *chain;
   const char *out;
   const char *max_crl;
-  const char *words[2];  // beyond the command's name
+  const char *policy;
+  const char *members;
+  const char *identity;
+  char *const *words;  // beyond the command's name; borrowed from the command line
   size_t num_words;
   const char *socket;
   bool is_json;
@@ -124,6 +131,14 @@ enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
 // --- key.c -----------------------------------------------------------------------
 
 enum ctl_exit ctl_run_key(const struct ctl_args *args);
+
+// --- sealed.c --------------------------------------------------------------------
+
+// `words` are those after the word that chose the function.
+enum ctl_exit ctl_key_identity(const struct ctl_args *args, char *const *words);
+enum ctl_exit ctl_key_seal(const struct ctl_args *args, char *const *words);
+enum ctl_exit ctl_key_reseal(const struct ctl_args *args, char *const *words);
+enum ctl_exit ctl_key_inspect(const struct ctl_args *args, char *const *words);
 
 // --- revocation.c ----------------------------------------------------------------
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The end of a private key, in two steps that each have to be meant: `retire` puts
+// `deputyctl key`: files of private keys, where they are, as their owner; no proxy.
+// Here is the end of a key, in two steps that each have to be meant: `retire` puts
 // the file aside, so that the next reload of the key server forgets the key;
-// `destroy` wipes what was retired. Files only: run where they are, as their owner.
+// `destroy` wipes what was retired. Sealed keys are in sealed.c.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -115,13 +117,50 @@ static enum ctl_exit destroy(const char *path) {
   return code;
 }
 
+static enum ctl_exit run_retire(const struct ctl_args *args, char *const *words) {
+  (void)args;
+  return retire(words[0]);
+}
+
+static enum ctl_exit run_destroy(const struct ctl_args *args, char *const *words) {
+  (void)args;
+  return destroy(words[0]);
+}
+
+static const struct verb {
+  const char *name;
+  const char *usage;
+  size_t min_words;
+  size_t max_words;
+  unsigned takes;
+  unsigned needs;
+  enum ctl_exit (*run)(const struct ctl_args *args, char *const *words);
+} verbs[] = {
+    {"retire", "NAME.key", 1, 1, 0, 0, run_retire},
+    {"destroy", "NAME.key.retired", 1, 1, 0, 0, run_destroy},
+    {"identity", "new|show FILE", 2, 2, 0, 0, ctl_key_identity},
+    {"seal", "--policy POLICY --members FILE KEYFILE NAME.sealed", 2, 2, CTL_POLICY | CTL_MEMBERS,
+     CTL_POLICY | CTL_MEMBERS, ctl_key_seal},
+    {"reseal", "--members FILE --identity FILE [--policy POLICY] NAME.sealed...", 1, SIZE_MAX,
+     CTL_POLICY | CTL_MEMBERS | CTL_IDENTITY, CTL_MEMBERS | CTL_IDENTITY, ctl_key_reseal},
+    {"inspect", "NAME.sealed...", 1, SIZE_MAX, 0, 0, ctl_key_inspect},
+};
+
 enum ctl_exit ctl_run_key(const struct ctl_args *args) {
-  if (strcmp(args->words[0], "retire") == 0) {
-    return retire(args->words[1]);
+  for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+    const struct verb *verb = &verbs[i];
+    if (strcmp(args->words[0], verb->name) != 0) {
+      continue;
+    }
+    if (args->num_words - 1 < verb->min_words || args->num_words - 1 > verb->max_words ||
+        (args->given & ~verb->takes) != 0 || (~args->given & verb->needs) != 0) {
+      (void)fprintf(stderr, "deputyctl: usage: deputyctl key %s %s\n", verb->name, verb->usage);
+      return CTL_USAGE;
+    }
+    return verb->run(args, args->words + 1);
   }
-  if (strcmp(args->words[0], "destroy") == 0) {
-    return destroy(args->words[1]);
-  }
-  (void)fprintf(stderr, "deputyctl: key %s: neither retire nor destroy\n", args->words[0]);
+  (void)fprintf(stderr,
+                "deputyctl: key %s: none of retire, destroy, identity, seal, reseal, inspect\n",
+                args->words[0]);
   return CTL_USAGE;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <stdint.h>
 #include <stdio.h>
 
 #include "ctl/ctl.h"
@@ -35,11 +36,18 @@ static const struct ctl_command commands[] = {
      "read the configuration and the certificates again", ""},
     {"metrics", "", 0, 0, 0, 0, 0, ctl_run_metrics, "the proxy's metrics, as Prometheus reads them",
      ""},
-    {"key", "retire|destroy PATH", 0, 0, 0, 2, 2, ctl_run_key,
-     "the end of a private key's file, in two steps; needs no proxy",
+    {"key", "retire|destroy|identity|seal|reseal|inspect ...",
+     CTL_POLICY | CTL_MEMBERS | CTL_IDENTITY, 0, 0, 1, SIZE_MAX, ctl_run_key,
+     "files of private keys: seal them to key servers, end them; needs no proxy",
      "`key retire NAME.key` puts the file aside as NAME.key.retired: the key server forgets\n"
      "the key at its next reload. `key destroy NAME.key.retired` then overwrites and removes\n"
-     "it. Copies, backups and the spare blocks of a flash disk are out of its reach."},
+     "it. Copies, backups and the spare blocks of a flash disk are out of its reach.\n"
+     "`key identity new FILE` makes a key server's own key pair and prints its public half\n"
+     "for the membership file; `key identity show FILE` prints it again.\n"
+     "`key seal --policy POLICY --members FILE KEYFILE NAME.sealed` seals a private key to\n"
+     "the members that the policy admits. `key reseal --members FILE --identity FILE\n"
+     "[--policy POLICY] NAME.sealed...` does it anew after a change. `key inspect\n"
+     "NAME.sealed...` shows policy, key and who can open it, without any secret."},
     {"staple", "fetch|check [FILE]", CTL_CHAIN | CTL_OUT | CTL_NONCE, CTL_CHAIN, 0, 1, 2,
      ctl_run_staple, "ask the CA for a chain's OCSP response, or check the one there",
      "`staple fetch` asks the leaf's responder, checks the answer and replaces the file\n"

@@ -64,7 +64,7 @@ static enum status time_to_posix(int64_t *out, const ASN1_TIME *time) {
 
 // spki_identify: SHA-256 of the whole, SHA-1 of the bits of its subjectPublicKey
 // (RFC 5280, section 4.2.1.2, method 1).
-static enum status spki_identify(uint8_t out_key_id[32], uint8_t out_ski[20], struct bytes spki) {
+enum status key_identify_spki(uint8_t out_key_id[32], uint8_t out_ski[20], struct bytes spki) {
   CBS cbs;
   CBS sequence;
   CBS algorithm;
@@ -90,7 +90,7 @@ static enum status read_key(struct cert_info *out, X509 *x509) {
   enum status st = STATUS_FORMAT;
 
   if (len > 0) {
-    st = spki_identify(out->key_id, out->ski, bytes_of(spki, (size_t)len));
+    st = key_identify_spki(out->key_id, out->ski, bytes_of(spki, (size_t)len));
   }
   // A kind that nobody here signs with is no fault of the certificate.
   out->kind = key == NULL ? KEY_KIND_NONE : key_kind_of(key);
@@ -562,7 +562,7 @@ enum status key_identify(uint8_t out_key_id[32], uint8_t out_ski[20], const EVP_
   enum status st = STATUS_OK;
 
   TRY(key_spki(&spki, &len, key));
-  TRY(spki_identify(out_key_id, out_ski, bytes_of(spki, len)));
+  TRY(key_identify_spki(out_key_id, out_ski, bytes_of(spki, len)));
 
 out:
   OPENSSL_free(spki);

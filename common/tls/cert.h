@@ -71,6 +71,8 @@ enum status key_parse(EVP_PKEY **out, struct bytes der, const char *name, struct
 
 // key_identify computes the two ids of a public or private key.
 enum status key_identify(uint8_t out_key_id[32], uint8_t out_ski[20], const EVP_PKEY *key);
+// key_identify_spki is the same for its SubjectPublicKeyInfo. STATUS_FORMAT.
+enum status key_identify_spki(uint8_t out_key_id[32], uint8_t out_ski[20], struct bytes spki);
 
 // key_spki returns new DER of the public key (free with OPENSSL_free).
 enum status key_spki(uint8_t **out, size_t *out_len, const EVP_PKEY *key);
