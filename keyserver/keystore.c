@@ -142,6 +142,10 @@ static bool is_certificate_file(const char *name) {
   return has_suffix(name, ".pem") || has_suffix(name, ".crt") || has_suffix(name, ".cer");
 }
 
+bool keystore_reads_file(const char *name) {
+  return is_key_file(name) || is_certificate_file(name);
+}
+
 static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
 // each_file calls `fn` with the path of every file of `folder` that `is_wanted`,

@@ -79,6 +79,9 @@ void key_unref(struct key *key);
 enum status keystore_with(struct keystore **out, const struct keystore *ks, struct key **key,
                           const struct options *options, struct errmsg *err);
 
+// keystore_reads_file says whether a file of this name in a key folder is looked at.
+bool keystore_reads_file(const char *name);
+
 // keystore_has_label looks at all keys: not for the hot path.
 bool keystore_has_label(const struct keystore *ks, const char *label);
 

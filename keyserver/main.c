@@ -56,6 +56,8 @@ int main(int argc, char **argv) {
   TRY(privileges_drop(snapshot->options.user, &err));          // nothing below is root
   TRY(log_init(snapshot->options.log, args.log_level, &err));  // files of that user
   TRY(server_fill(&server, snapshot, &err));                   // foreign modules run as that user
+  snapshot_unref(snapshot);                                    // the server's from here on: a key
+  snapshot = NULL;                                             // that a reload removes is gone
   TRY(server_serve(&server, args.config_path, &err));          // until SIGTERM
 
 out:

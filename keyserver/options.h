@@ -16,6 +16,7 @@
 #define OPTIONS_MAX_WORKERS 256
 #define OPTIONS_MAX_GRANTS 10000
 #define OPTIONS_MAX_PKCS11 4096
+#define OPTIONS_MAX_KEY_FOLDERS 64
 
 // What happens to a signature whose audit line cannot be kept.
 enum audit_policy { AUDIT_REFUSE, AUDIT_SIGN };
@@ -94,6 +95,8 @@ struct options {
   bool allow_tls12;
   char **key_folders;
   size_t num_key_folders;
+  bool key_folders_watch;
+  int64_t key_folders_settle_ms;
   struct pkcs11_options *pkcs11;
   size_t num_pkcs11;
   struct generation_options generation;

@@ -368,9 +368,13 @@ static void reload_work(void *arg) {
   const struct snapshot *base = reload->base;
   enum status st = STATUS_OK;
 
-  TRY(snapshot_read(&reload->next, server->config_path, base->generation + 1, &reload->err));
-  TRY(snapshot_load_files(reload->next, &reload->err));
-  TRY(server_fill(server, reload->next, &reload->err));
+  if (reload->scope == RELOAD_KEYS) {
+    TRY(snapshot_with_keys(&reload->next, reload->base, server->tokens, &reload->err));
+  } else {
+    TRY(snapshot_read(&reload->next, server->config_path, base->generation + 1, &reload->err));
+    TRY(snapshot_load_files(reload->next, &reload->err));
+    TRY(server_fill(server, reload->next, &reload->err));
+  }
   st = token_start_lanes(server->tokens, server->pool,
                          (unsigned)reload->next->options.limits.max_queued);
   if (st != STATUS_OK) {
@@ -384,20 +388,57 @@ out:
   reload->st = st;
 }
 
-static void start_reload(struct server *server) {
+// want_reload starts one, or has it follow the one that runs: what has changed
+// since that began counts too.
+static void want_reload(struct server *server, enum reload_scope scope) {
   struct server_reload *reload = &server->reload;
 
-  *reload = (struct server_reload){
-      .job = reload->job, .is_running = true, .base = snapshot_ref(server->snapshot)};
+  if (server->is_draining || scope == RELOAD_NOTHING) {
+    return;
+  }
+  if (reload->is_running) {
+    reload->wanted_again = scope > reload->wanted_again ? scope : reload->wanted_again;
+    return;
+  }
+  *reload = (struct server_reload){.job = reload->job,
+                                   .is_running = true,
+                                   .scope = scope,
+                                   .base = snapshot_ref(server->snapshot)};
   jobs_start(server->jobs, &reload->job);
 }
 
+// watch_folders watches what `snapshot` was loaded from. The folder of generated keys
+// is ours: what comes into it is in force already.
+static void watch_folders(struct server *server, const struct snapshot *snapshot) {
+  const struct options *options = &snapshot->options;
+  const char *own = options->generation.folder;
+  struct watch_folder folders[OPTIONS_MAX_KEY_FOLDERS + 1];
+  size_t num = 0;
+
+  if (options->key_folders_watch) {
+    for (; num < options->num_key_folders; num++) {
+      folders[num] = (struct watch_folder){.path = options->key_folders[num]};
+    }
+    if (own != NULL) {
+      folders[num++] = (struct watch_folder){.path = own, .is_removal_only = true};
+    }
+  }
+  if (watch_set(server->watch, folders, num, options->key_folders_settle_ms, snapshot->loaded_us) !=
+      STATUS_OK) {
+    log_error(0, "folders_not_watched", "no memory");
+  }
+}
+
 static void adopt_reload(struct server *server, struct snapshot *next) {
-  warn_of_fixed(&server->snapshot->options, &next->options);
+  if (server->reload.scope == RELOAD_ALL) {
+    warn_of_fixed(&server->snapshot->options, &next->options);
+    watch_folders(server, next);
+  }
   put_in_force(server, next);
   server->num_reloads++;
   server->reloaded_s = clock_wall_s();
-  log_info(0, "reloaded", "keys=%zu grants=%zu generation=%llu", keystore_num_keys(next->keys),
+  log_info(0, "reloaded", "what=%s keys=%zu grants=%zu generation=%llu",
+           server->reload.scope == RELOAD_KEYS ? "keys" : "all", keystore_num_keys(next->keys),
            rights_num_grants(next->rights), (unsigned long long)next->generation);
 }
 
@@ -423,23 +464,12 @@ static void reload_done(void *arg) {
     held = job->next;
     adopt_made(server, job);
   }
-  if (reload->is_wanted_again && !server->is_draining) {
-    start_reload(server);
-  }
+  want_reload(server, reload->wanted_again);
 }
 
-static void on_reload(void *arg) {
-  struct server *server = arg;
+static void on_reload(void *arg) { want_reload(arg, RELOAD_ALL); }
 
-  if (server->is_draining) {
-    return;
-  }
-  if (server->reload.is_running) {
-    server->reload.is_wanted_again = true;  // what has changed since it began counts too
-    return;
-  }
-  start_reload(server);
-}
+static void on_folders_changed(void *arg) { want_reload(arg, RELOAD_KEYS); }
 
 static void on_reopen(void *arg) {
   struct server *server = arg;
@@ -566,8 +596,10 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   signer_inbox_init(&server->made, server->loop, on_made, server);
   server->reload.job = (struct job){.work = reload_work, .done = reload_done, .arg = server};
   TRY(jobs_new(&server->jobs, server->loop));
+  TRY(watch_new(&server->watch, server->loop, keystore_reads_file, on_folders_changed, server));
   TRY(watch_signals(server));
   TRY(start_workers(server, err));
+  watch_folders(server, server->snapshot);
   if (announce(server, &quiet) != STATUS_OK) {
     log_warn(0, "not_announced", "%s", quiet.text);
   }
@@ -618,6 +650,7 @@ void server_cleanup(struct server *server) {
   }
   free(server->fds);
   signer_inbox_cleanup(&server->made);
+  watch_free(server->watch);
   if (server->loop != NULL) {
     timer_cleanup(&server->watch_drain);
     timer_cleanup(&server->watch_adoption);

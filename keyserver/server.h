@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // server: the control thread. Opens the sockets, starts the workers, then waits
 // for signals: SIGHUP reloads, SIGUSR1 opens logs again, SIGTERM and SIGINT drain
-// (a second one ends at once). It also serves /metrics, so that a worker never
-// has to.
+// (a second one ends at once). It watches the key folders if it is to, and serves /metrics, so that
+// a worker never has to.
 #ifndef DEPUTY_KEYSERVER_SERVER_H_
 #define DEPUTY_KEYSERVER_SERVER_H_
 
@@ -20,15 +20,22 @@
 #include "keyserver/signer_pool.h"
 #include "keyserver/snapshot.h"
 #include "keyserver/token.h"
+#include "keyserver/watch.h"
 #include "keyserver/worker.h"
 
 // A reload under way: files and tokens are read by a thread of their own, so that
 // the control thread goes on answering; then what was read is put in force by it.
+enum reload_scope {
+  RELOAD_NOTHING,
+  RELOAD_KEYS,  // files in the watched folders have changed: the configuration stays
+  RELOAD_ALL,   // SIGHUP
+};
 struct server_reload {
   struct job job;
   bool is_running;
-  bool is_wanted_again;   // a signal came while it ran
-  struct snapshot *base;  // that was in force when it began, and still is
+  enum reload_scope scope;
+  enum reload_scope wanted_again;  // what was asked for while it ran
+  struct snapshot *base;           // that was in force when it began, and still is
   // What came of it.
   struct snapshot *next;
   enum status st;
@@ -49,6 +56,7 @@ struct server {
   struct signer_job *held;      // new keys that wait for a reload to end
   struct jobs *jobs;
   struct server_reload reload;
+  struct watch *watch;  // of the key folders
   struct timer watch_adoption;
   size_t num_workers;
   struct worker *workers;

@@ -18,12 +18,15 @@
 
 struct snapshot {
   atomic_uint num_refs;
-  uint64_t generation;  // 1, 2, 3 ...
+  atomic_uint num_borrowers;  // snapshots that borrow from it, and one more while it has users
+  uint64_t generation;        // 1, 2, 3 ...
   struct options options;
   struct keystore *keys;
   struct rights *rights;
   SSL_CTX *tls;
-  // Of one that only adds a key: all but `keys` is borrowed from this one.
+  int64_t loaded_us;  // wall clock before the first key file was read
+  // Of one that has only other keys: all the rest is borrowed from this one, whose
+  // keys go with its last user all the same.
   struct snapshot *base;
 };
 
@@ -43,6 +46,11 @@ enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *toke
 // keystore_with returns.
 enum status snapshot_with_key(struct snapshot **out, struct snapshot *from, struct key **key,
                               struct errmsg *err);
+
+// snapshot_with_keys makes one like `from` with the keys that are in the folders and
+// tokens now. What keystore_load and keystore_load_tokens return.
+enum status snapshot_with_keys(struct snapshot **out, struct snapshot *from,
+                               struct token_registry *tokens, struct errmsg *err);
 
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot *snapshot);  // NULL is allowed

@@ -19,15 +19,7 @@ KEYS = {"p384.test": "p384", "rsa.test": "rsa2048"}
 TAKES = 1 if SANITIZE else 3  # a sanitizer keeps what was freed: much to search
 
 
-def may_trace():
-    """Programs with keys forbid ptrace; only who has CAP_SYS_PTRACE passes."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) & (1 << 19))
-    return False
-
-
-pytestmark = pytest.mark.skipif(not may_trace(), reason="no CAP_SYS_PTRACE: cannot read memory")
+pytestmark = pytest.mark.skipif(not memory.may_trace(), reason="no CAP_SYS_PTRACE: cannot read memory")
 
 
 @pytest.fixture(scope="module")
