@@ -48,6 +48,8 @@ static const struct row {
      "the membership file: the key servers there are"},
     {"identity", CTL_IDENTITY, offsetof(struct ctl_args, identity), NOWHERE, "FILE",
      "the identity of a key server that can open it now"},
+    {"anchor", CTL_ANCHOR, offsetof(struct ctl_args, anchor), NOWHERE, "SEQ:HEX",
+     "number and hash of a line, noted before: the chain must go through it"},
     {"socket", 0, offsetof(struct ctl_args, socket), NOWHERE, "PATH",
      "the proxy's admin socket (else $" CTL_SOCKET_VARIABLE ", else " CTL_DEFAULT_SOCKET ")"},
     {"json", 0, NOWHERE, offsetof(struct ctl_args, is_json), NULL, "print JSON"},

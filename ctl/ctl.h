@@ -9,6 +9,7 @@
 //   show.c      answers for people; grid.c aligns them
 //   key.c       files of private keys, without the proxy
 //   sealed.c    keys sealed to key servers, likewise; members.c: which there are
+//   keyserver.c  beside a key server: what its files say
 //   revocation.c  staples and revocation, asked of the CA, without the proxy
 #ifndef DEPUTY_CTL_CTL_H_
 #define DEPUTY_CTL_CTL_H_
@@ -49,6 +50,7 @@ enum ctl_option {
   CTL_OUT = 1 << 11,
   CTL_NONCE = 1 << 12,
   CTL_MAX_CRL = 1 << 13,
+  CTL_ANCHOR = 1 << 14,
   CTL_POLICY = 1 << 20,
   CTL_MEMBERS = 1 << 21,
   CTL_IDENTITY = 1 << 22,
@@ -65,6 +67,7 @@ struct ctl_args {
   const char *chain;
   const char *out;
   const char *max_crl;
+  const char *anchor;
   const char *policy;
   const char *members;
   const char *identity;
@@ -139,6 +142,10 @@ enum ctl_exit ctl_key_identity(const struct ctl_args *args, char *const *words);
 enum ctl_exit ctl_key_seal(const struct ctl_args *args, char *const *words);
 enum ctl_exit ctl_key_reseal(const struct ctl_args *args, char *const *words);
 enum ctl_exit ctl_key_inspect(const struct ctl_args *args, char *const *words);
+
+// --- keyserver.c -------------------------------------------------------------------
+
+enum ctl_exit ctl_run_keyserver(const struct ctl_args *args);
 
 // --- revocation.c ----------------------------------------------------------------
 

@@ -48,6 +48,10 @@ static const struct ctl_command commands[] = {
      "the members that the policy admits. `key reseal --members FILE --identity FILE\n"
      "[--policy POLICY] NAME.sealed...` does it anew after a change. `key inspect\n"
      "NAME.sealed...` shows policy, key and who can open it, without any secret."},
+    {"keyserver", "verify-audit FILE...", CTL_ANCHOR, 0, 0, 1, SIZE_MAX, ctl_run_keyserver,
+     "check a key server's audit files; asks no server",
+     "`keyserver verify-audit FILE...` follows the chain through the files, in whatever\n"
+     "order they are given, and says where it breaks: exit code 0 whole, 1 broken."},
     {"staple", "fetch|check [FILE]", CTL_CHAIN | CTL_OUT | CTL_NONCE, CTL_CHAIN, 0, 1, 2,
      ctl_run_staple, "ask the CA for a chain's OCSP response, or check the one there",
      "`staple fetch` asks the leaf's responder, checks the answer and replaces the file\n"

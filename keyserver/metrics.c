@@ -86,14 +86,28 @@ static void write_connections(struct metrics_text *text, const struct server *se
         SUM(num_accept_errors));
 }
 
-static void write_state(struct metrics_text *text, const struct server *server) {
+static void write_audit(struct metrics_text *text, const struct server *server) {
+  struct chain head;
+
   total(text, P "audit_lost_total", "Audit lines that could not be kept.",
         (double)sink_num_lost(server->audit));
   gauge(text, P "audit_failing", "1 while the audit file cannot be written.",
         sink_is_failing(server->audit) ? 1 : 0);
+  sink_head(server->audit, &head);
+  gauge(text, P "audit_chain_lines", "Number of the last line in the audit file; 0 without chain.",
+        (double)head.seq);
+  metrics_family(text, P "audit_rotations_total", METRIC_COUNTER,
+                 "Times that the audit file was moved aside, by result.");
+  metrics_sample(text, P "audit_rotations_total", (double)sink_num_rotations(server->audit, false),
+                 "result", "done", NULL);
+  metrics_sample(text, P "audit_rotations_total", (double)sink_num_rotations(server->audit, true),
+                 "result", "failed", NULL);
   total(text, P "unaudited_signatures_total",
         "Signatures made although their audit line was lost (audit.when_unavailable is sign).",
         SUM(num_unaudited));
+}
+
+static void write_state(struct metrics_text *text, const struct server *server) {
   total(text, P "log_lost_total", "Log lines that could not be kept.", (double)log_num_lost());
   gauge(text, P "keys", "Private keys loaded.", (double)keystore_num_keys(server->snapshot->keys));
   gauge(text, P "grants", "Grants in force.", (double)rights_num_grants(server->snapshot->rights));
@@ -186,5 +200,6 @@ void metrics_write(struct metrics_text *text, const struct server *server) {
   write_connections(text, server);
   write_lanes(text, server);
   write_tokens(text, server);
+  write_audit(text, server);
   write_state(text, server);
 }

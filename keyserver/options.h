@@ -25,6 +25,10 @@ struct audit_options {
   char *path;
   int when_unavailable;  // enum audit_policy
   int64_t buffer_len;    // bytes that may wait for the disk
+  bool is_chained;
+  int64_t rotate_len;  // 0: never
+  int64_t rotate_age_ms;
+  int64_t rotate_keep;
 };
 
 struct metrics_options {

@@ -25,6 +25,8 @@
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
 #define WATCH_ADOPTION_MS 1
+#define WATCH_AUDIT_MS 1000
+#define AUDIT_HEAD_EVERY 60  // of these
 #define AUDIT_KEYS_AT_ONCE 100
 #define AUDIT_FLUSH_MS 1000
 #define SIGNERS_NICE 10  // slow signatures take what the workers leave
@@ -173,10 +175,28 @@ static void on_ready(void *arg, struct http_request *request) {
   }
 }
 
+// on_audit_head tells how far the chain of the audit file has come: for whoever
+// notes it elsewhere, as what it proves it proves up to a head that is known.
+static void on_audit_head(void *arg, struct http_request *request) {
+  const struct server *server = arg;
+  struct chain head;
+  char hash[2 * CHAIN_HASH_LEN + 1];
+
+  if (!server->is_chained) {
+    http_reply_error(request, 404, "no_chain", "audit.chain is off");
+    return;
+  }
+  sink_head(server->audit, &head);
+  http_reply_json(request, 200,
+                  json_pack("{s:I,s:s}", "seq", (json_int_t)head.seq, "chain",
+                            bytes_to_hex(hash, bytes_of(head.hash, sizeof head.hash))));
+}
+
 static const struct http_route routes[] = {
     {"GET", "/metrics", on_metrics},
     {"GET", "/healthz", on_health},
     {"GET", "/readyz", on_ready},
+    {"GET", "/audit-head", on_audit_head},
     {0},
 };
 
@@ -237,6 +257,10 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
       {"log", texts_equal(now->log, then->log)},
       {"audit.path", texts_equal(now->audit.path, then->audit.path)},
       {"audit.buffer", now->audit.buffer_len == then->audit.buffer_len},
+      {"audit.chain", now->audit.is_chained == then->audit.is_chained},
+      {"audit.rotate_size", now->audit.rotate_len == then->audit.rotate_len},
+      {"audit.rotate_age", now->audit.rotate_age_ms == then->audit.rotate_age_ms},
+      {"audit.rotate_keep", now->audit.rotate_keep == then->audit.rotate_keep},
       {"metrics.listen", texts_equal(now->metrics.listen, then->metrics.listen)},
   };
   for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
@@ -471,6 +495,56 @@ static void on_reload(void *arg) { want_reload(arg, RELOAD_ALL); }
 
 static void on_folders_changed(void *arg) { want_reload(arg, RELOAD_KEYS); }
 
+// --- audit -------------------------------------------------------------------------------------
+
+// log_audit_head anchors the chain in another file. Once in a while, as a line for
+// each signature would say no more.
+static void log_audit_head(struct server *server) {
+  struct chain head;
+  char hash[2 * CHAIN_HASH_LEN + 1];
+
+  sink_head(server->audit, &head);
+  if (head.seq != server->logged_head) {
+    server->logged_head = head.seq;
+    log_info(0, "audit_head", "seq=%llu chain=%s", (unsigned long long)head.seq,
+             bytes_to_hex(hash, bytes_of(head.hash, sizeof head.hash)));
+  }
+}
+
+// on_watch_audit logs when the audit file can be written no more, and when again.
+static void on_watch_audit(void *arg) {
+  struct server *server = arg;
+  const bool is_failing = sink_is_failing(server->audit);
+
+  if (is_failing && !server->is_audit_failing) {
+    log_error(0, "audit_failing", "the audit file cannot be written: %s",
+              server->snapshot->options.audit.when_unavailable == AUDIT_SIGN
+                  ? "signatures are made without it"
+                  : "nothing is signed");
+  } else if (!is_failing && server->is_audit_failing) {
+    log_info(0, "audit_recovered", "lost=%llu", (unsigned long long)sink_num_lost(server->audit));
+  }
+  server->is_audit_failing = is_failing;
+  if (++server->num_audit_watches % AUDIT_HEAD_EVERY == 0) {
+    log_audit_head(server);
+  }
+  timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
+}
+
+static enum status open_audit(struct server *server, struct errmsg *err) {
+  const struct audit_options *options = &server->snapshot->options.audit;
+  const struct sink_options sink = {
+      .path = options->path,
+      .ring_len = (size_t)options->buffer_len,
+      .is_chained = options->is_chained,
+      .rotate_len = (uint64_t)options->rotate_len,
+      .rotate_age_ms = options->rotate_age_ms,
+      .num_keep = (unsigned)options->rotate_keep,
+  };
+  server->is_chained = options->is_chained;
+  return sink_open_with(&server->audit, &sink, err);
+}
+
 static void on_reopen(void *arg) {
   struct server *server = arg;
 
@@ -582,17 +656,17 @@ out:
 }
 
 enum status server_serve(struct server *server, const char *config_path, struct errmsg *err) {
-  const struct options *options = &server->snapshot->options;
   enum status st = STATUS_OK;
   struct errmsg quiet = {0};
 
   server->config_path = config_path;
   server->reloaded_s = clock_wall_s();
-  TRY(sink_open(&server->audit, options->audit.path, (size_t)options->audit.buffer_len, err));
+  TRY(open_audit(server, err));
   TRY(census_new(&server->census));
   TRY(loop_new(&server->loop));
   TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
   TRY(timer_init(&server->watch_adoption, server->loop, on_watch_adoption, server));
+  TRY(timer_init(&server->watch_audit, server->loop, on_watch_audit, server));
   signer_inbox_init(&server->made, server->loop, on_made, server);
   server->reload.job = (struct job){.work = reload_work, .done = reload_done, .arg = server};
   TRY(jobs_new(&server->jobs, server->loop));
@@ -606,7 +680,10 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(start_metrics(server, err));
   log_info(0, "serving", "workers=%zu keys=%zu grants=%zu", server->num_workers,
            keystore_num_keys(server->snapshot->keys), rights_num_grants(server->snapshot->rights));
+  timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
   loop_run(server->loop);
+  (void)sink_flush(server->audit, AUDIT_FLUSH_MS);
+  log_audit_head(server);
   log_info(0, "stopped", "audit_lost=%llu", (unsigned long long)sink_num_lost(server->audit));
 
 out:
@@ -654,6 +731,7 @@ void server_cleanup(struct server *server) {
   if (server->loop != NULL) {
     timer_cleanup(&server->watch_drain);
     timer_cleanup(&server->watch_adoption);
+    timer_cleanup(&server->watch_audit);
     loop_free(server->loop);
   }
   census_free(server->census);

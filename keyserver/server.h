@@ -66,6 +66,11 @@ struct server {
   int metrics_fd;  // -1: none, or taken
   struct http_server *metrics;
   struct timer watch_drain;
+  struct timer watch_audit;
+  bool is_chained;  // the audit file, since the start
+  bool is_audit_failing;
+  uint64_t num_audit_watches;
+  uint64_t logged_head;  // number of the audit line whose hash the log has
   bool is_draining;
   uint64_t num_reloads;
   uint64_t num_failed_reloads;

@@ -192,13 +192,14 @@ class Procs:
         process = self.daemon_start(program, config, name, args, **popen)
         return process.wait_ready(timeout)
 
-    def daemon_start(self, program, config, name=None, args=(), **popen):
+    def daemon_start(self, program, config, name=None, args=(), wrap=(), **popen):
+        """`wrap`: a program that becomes ours, and its arguments."""
         name = name or program
         path = self.folder / f"{name}.json"
         if config is not None:
             path.write_text(json.dumps(config, indent=2))
         popen.setdefault("cwd", self.folder)
-        return self.start(name, [BIN_DIR / program, "--config", path, *args], **popen)
+        return self.start(name, [*wrap, BIN_DIR / program, "--config", path, *args], **popen)
 
     def run(self, args, timeout=30.0, check=False, **kwargs):
         """Runs a program to its end and returns it with its output as text."""
