@@ -10,7 +10,6 @@
 #include <stdint.h>
 
 #include "common/base/bytes.h"
-#include "common/base/chain.h"
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 
@@ -18,6 +17,7 @@
 #define SINK_DEFAULT_RING_LEN (1u << 20)  // bytes that may wait
 
 struct sink;
+struct chain;  // chain.h; certstore has a struct of this name too
 
 // What a sink can be told at its start. All-zero but the path is a plain one.
 struct sink_options {
