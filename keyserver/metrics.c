@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "common/base/chain.h"
 #include "common/base/log.h"
 #include "common/wire/scheme.h"
 

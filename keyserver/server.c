@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/chain.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/net/address.h"
