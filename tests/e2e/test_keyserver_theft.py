@@ -35,6 +35,10 @@ def server(module_procs, module_pki, tmp_path_factory):
         {"keys": ["label:nodc"], "dc_max_lifetime": "0s"},
     ]
     ks.grant("short-issuer", ["dc"], dc_max_lifetime="12h")
+    ks.grant("narrow", ["tls13", "tls12"], ["label:p256", "name:c.test"])
+    ks.made = tmp_path_factory.mktemp("made")
+    ks.config["generation"] = {"folder": str(ks.made)}
+    ks.grant("maker", ["generate"], ["label:made-*"])
     ks.dc_key = pki_module.make_key(tmp_path_factory.mktemp("dc") / "dc.key")
     ks.dc_spki = pki_module.key_spki(ks.dc_key)
     return ks.start()
@@ -213,6 +217,160 @@ def test_no_shape_gets_more_than_the_table_allows(server, who):
                     signed.add(message)
     assert signed <= honest, [m.hex() for m in signed - honest]
     assert bool(signed) == (who != "stranger")  # else this test tried nothing
+
+
+ALL_OPCODES = [n for n in range(256) if n != frames.PING]
+WANTED = {  # what would outlive the theft, and the inputs of what others sign
+    "dc": lambda server: dc(server),
+    "dc of a client": lambda server: dc(server, role=b"client"),
+    "client's handshake": lambda server: frames.tls13_message(role=b"client"),
+    "csr": lambda server: frames.csr_message(server.keys["p256"].key),
+    "server's handshake": lambda server: frames.tls13_message(),
+}
+
+
+def payloads_for(message):
+    """The message as each opcode might take it: its digests, its whole, MD5 and SHA-1, a
+    DigestInfo, a padded block for raw RSA."""
+    for name in ("sha1", "sha224", "sha256", "sha384", "sha512"):
+        yield hashlib.new(name, message).digest()
+    yield hashlib.new("md5", message).digest() + hashlib.sha1(message).digest()
+    info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+    yield info
+    yield b"\0\1" + b"\xff" * (256 - 3 - len(info)) + b"\0" + info
+    yield message
+
+
+@pytest.mark.parametrize("tls12", [False, True], ids=["tls13", "tls12"])
+@pytest.mark.parametrize("who", ["proxy", "issuer", "certmanager", "stranger"])
+def test_no_opcode_signs_without_the_message(server, who, tls12):
+    """Every opcode, every key, every digest: without item 0x14, with an empty one, with the
+    digest in its place. Only Ed25519 carries its message in the payload, and is judged by it."""
+    before = server.metric("requests_total", purpose="blind", result="signed")
+    signed = []
+    with server.connect(who, tls12=tls12) as client:
+        tries = []
+        for name, make in WANTED.items():
+            for payload in payloads_for(make(server)):
+                forms = [[], [frames.item(frames.EXTRA, b"")], [frames.item(frames.EXTRA, payload)]]
+                opcodes = ALL_OPCODES if name == "dc" and len(payload) == 32 else (
+                    *range(0x01, 0x09), *range(0x12, 0x19), 0x35, 0x36, 0x37)
+                tries += itertools.product([name], [payload], opcodes, forms, server.keys)
+        for start in range(0, len(tries), 1000):
+            batch = tries[start:start + 1000]
+            client.send(b"".join(
+                frames.packet(n, frames.item(frames.OPCODE, bytes([opcode])),
+                              frames.item(frames.PAYLOAD, payload), *extra,
+                              frames.item(frames.SKI, server.keys[label].ski()), pad=False)
+                for n, (_, payload, opcode, extra, label) in enumerate(batch)))
+            replies = client.receive_all(len(batch))
+            signed += [(name, opcode, label) for n, (name, _, opcode, _, label) in enumerate(batch)
+                       if replies[n].error is None]
+    allowed = {"proxy": {("server's handshake", ED25519, "ed25519")}}.get(who, set())
+    assert set(signed) == allowed
+    assert server.metric("requests_total", purpose="blind", result="signed") == before
+
+
+def twofold(spki):
+    """100 bytes that are a certificate request for this Ed25519 key, and a TLS 1.2 input: 64
+    bytes of randoms, curve X25519, a point. The attribute's value begins at byte 64."""
+    attribute = bytes.fromhex("302d06032a030431260424") + b"\x03\x00\x1d\x20" + bytes(range(32))
+    message = b"\x30\x62\x02\x01\x00\x30\x00" + spki + b"\xa0\x2f" + attribute
+    assert len(message) == 100 and message[64:68] == b"\x03\x00\x1d\x20"
+    return message
+
+
+@pytest.mark.parametrize("who", ["proxy", "certmanager"])
+def test_what_is_two_things_is_refused(server, who):
+    """A request in the shape of a handshake is for neither of those who may have one of them."""
+    message = twofold(server.keys["ed25519"].spki())
+    assert ask(server, who, "ed25519", ED25519, message) == frames.E_BAD_MESSAGE
+    # It is that it is both: with another curve's number it is a request, and nothing else.
+    request = message[:66] + b"\x55" + message[67:]
+    assert ask(server, who, "ed25519", ED25519, request) == (
+        None if who == "certmanager" else frames.E_NOT_AUTHORISED)
+    # And with another first byte it is a handshake.
+    handshake = b"\x31" + message[1:]
+    assert ask(server, who, "ed25519", ED25519, handshake) == (
+        None if who == "proxy" else frames.E_NOT_AUTHORISED)
+
+
+@pytest.mark.parametrize("prefix", [b"\0", b" ", b"\x30\x82\x01\x00", bytes(32), bytes(64), b" " * 64,
+                                    frames.tls13_message(), frames.tls12_message(),
+                                    b" " * 64 + b"TLS 1.3, server CertificateVerify\0"])
+def test_a_credential_behind_or_before_something_else(server, prefix):
+    for message in (prefix + dc(server), dc(server) + prefix, prefix + dc(server)[64:]):
+        for who in ("proxy", "issuer", "certmanager"):
+            error = ask(server, who, "p256", ECDSA_SHA256, message)
+            assert error == (None if message == dc(server) and who == "issuer"
+                             else frames.E_BAD_MESSAGE if message != dc(server)
+                             else frames.E_NOT_AUTHORISED)
+
+
+def test_claims_in_other_items_change_nothing(server):
+    """Names, addresses, regions, digests and contexts say nothing about who asks."""
+    claims = [frames.item(frames.SNI, b"issuer.client.test"), frames.item(frames.CLIENT_IP, bytes(4)),
+              frames.item(frames.SERVER_IP, b"\x7f\0\0\1"), frames.item(frames.CERT_ID, b"p256"),
+              frames.item(0x13, b"deputy.generate_key"), frames.item(0x17, b"\x01"),
+              frames.item(frames.CONTEXT, b'{"client":"issuer"}'),
+              frames.item(frames.DIGEST, hashlib.sha256(b"p256").digest())]
+    with server.connect("proxy") as client:
+        for n, claim in enumerate([*claims, b"".join(claims)]):
+            for message in (dc(server), frames.csr_message(server.keys["p256"].key)):
+                reply = client.sign(n, ECDSA_SHA256, server.keys["p256"].ski(), message, more=[claim])
+                assert reply.error == frames.E_NOT_AUTHORISED
+            reply = client.sign(n, ECDSA_SHA256, server.keys["p256"].ski(),
+                                frames.tls13_message(), more=[claim])
+            assert reply.error is None
+
+
+def test_a_client_of_some_keys_gets_no_other(server):
+    """By label and by name; for every purpose, and with another key's SKI or digest in play."""
+    with server.connect("narrow") as client:
+        for label, key in server.keys.items():
+            opcode = {"p384": ECDSA_SHA384, "rsa": PSS_SHA256, "ed25519": ED25519}.get(
+                label, ECDSA_SHA256)
+            may = label in ("p256", "rsa")
+            for message in (frames.tls13_message(), frames.tls12_message()):
+                assert client.sign(1, opcode, key.ski(), message).error == (
+                    None if may else frames.E_NOT_AUTHORISED), label
+            for message in (dc(server, "p256"), frames.csr_message(key.key)):
+                assert client.sign(1, opcode, key.ski(), message).error == frames.E_NOT_AUTHORISED
+
+
+@pytest.mark.parametrize("who", ["proxy", "issuer", "certmanager", "foreign", "stranger"])
+def test_no_thief_makes_a_key(server, who):
+    """Nor under a label that would give him one, nor over a file that is there."""
+    before = sorted(p.name for p in server.made.iterdir())
+    with server.connect(who) as client:
+        for kind in range(0, 8):
+            for label in (b"made-1", b"p256", b"p256.key", b"../x", b"/x", b"a\0b", b"", b"x" * 64):
+                reply = client.ask(
+                    1, frames.item(frames.OPCODE, b"\x24"), frames.item(0x13, b"deputy.generate_key"),
+                    frames.item(frames.PAYLOAD, bytes([kind, len(label)]) + label),
+                    frames.item(frames.EXTRA, dc(server)),
+                    frames.item(frames.SKI, server.keys["p256"].ski()))
+                assert reply.error in (frames.E_NOT_AUTHORISED, frames.E_BAD_MESSAGE), reply
+        for function in (b"deputy.generate_key\0", b"deputy.", b"Deputy.generate_key", b"", b"sign"):
+            reply = client.ask(1, frames.item(frames.OPCODE, b"\x24"), frames.item(0x13, function),
+                               frames.item(frames.PAYLOAD, b"\x01\x06made-1"))
+            assert reply.error == frames.E_BAD_OPCODE
+    assert sorted(p.name for p in server.made.iterdir()) == before
+
+
+def test_a_maker_of_keys_signs_nothing(server):
+    """The right to make keys is no right to use them, not even one's own."""
+    with server.connect("maker") as client:
+        reply = client.ask(1, frames.item(frames.OPCODE, b"\x24"),
+                           frames.item(0x13, b"deputy.generate_key"),
+                           frames.item(frames.PAYLOAD, b"\x01\x06made-9"))
+        assert reply.error is None
+        for ski in (reply.payload[:20], server.keys["p256"].ski()):
+            for message in shapes(server).values():
+                assert client.sign(1, ECDSA_SHA256, ski, message).error in (
+                    frames.E_NOT_AUTHORISED, frames.E_BAD_MESSAGE)
+            assert client.sign(1, ECDSA_SHA256, ski, payload=bytes(32)).error == \
+                frames.E_NOT_AUTHORISED
 
 
 def test_a_digest_of_something_else_is_refused(server):
