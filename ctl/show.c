@@ -472,6 +472,10 @@ static void add_element(struct grid *grid, const char *label, const json_t *elem
   grid_add(grid, text);
 }
 
+static bool is_key_servers(const char *key, const json_t *value) {
+  return strcmp(key, "key_servers") == 0 && json_is_object(json_array_get(value, 0));
+}
+
 // add_members lists an object's members, nested ones as "workers connections".
 // NOLINTBEGIN(misc-no-recursion): answers nest by two or three
 static void add_members(struct grid *grid, const char *prefix, const json_t *object) {
@@ -483,6 +487,9 @@ static void add_members(struct grid *grid, const char *prefix, const json_t *obj
     if (json_is_object(value)) {
       add_members(grid, label, value);
       continue;
+    }
+    if (is_key_servers(key, value)) {
+      continue;  // a table of its own
     }
     for (char *p = label; *p != '\0'; p++) {
       *p = (char)(*p == '_' ? ' ' : *p);
@@ -509,6 +516,41 @@ static void add_members(struct grid *grid, const char *prefix, const json_t *obj
 }
 // NOLINTEND(misc-no-recursion)
 
+static void add_ms(struct grid *grid, const json_t *object, const char *key) {
+  const long long us = number_of(object, key);
+  if (us > 0) {
+    grid_addf(grid, "%.1f ms", (double)us / 1000);
+  } else {
+    grid_add(grid, "-");
+  }
+}
+
+static void show_key_servers(FILE *file, const json_t *servers) {
+  static const char *const heading[] = {"KEY SERVER",  "STATE",     "DISTANCE", "ANSWERS IN",
+                                        "CONNECTIONS", "IN FLIGHT", "ANSWERED", "FAILURES",
+                                        "HEDGES",      NULL};
+  struct grid grid;
+  size_t i = 0;
+  const json_t *server = NULL;
+  if (!is_key_servers("key_servers", servers)) {
+    return;
+  }
+  (void)fputc('\n', file);
+  grid_init(&grid, heading);
+  json_array_foreach (servers, i, server) {
+    grid_add(&grid, text_of(server, "name"));
+    grid_add(&grid, text_of(server, "state"));
+    add_ms(&grid, server, "distance_us");
+    add_ms(&grid, server, "srtt_us");
+    grid_addf(&grid, "%lld", number_of(server, "connections"));
+    grid_addf(&grid, "%lld", number_of(server, "in_flight"));
+    grid_addf(&grid, "%lld", number_of(server, "answered"));
+    grid_addf(&grid, "%lld", number_of(server, "failures"));
+    grid_addf(&grid, "%lld", number_of(server, "hedges"));
+  }
+  (void)grid_print(&grid, file);
+}
+
 void show_status(FILE *file, const json_t *answer) {
   static const char *const heading[] = {"WHAT", "NOW", NULL};
   struct grid grid;
@@ -517,6 +559,7 @@ void show_status(FILE *file, const json_t *answer) {
   grid_init(&grid, heading);
   add_members(&grid, "", answer);
   (void)grid_print(&grid, file);
+  show_key_servers(file, json_object_get(answer, "key_servers"));
   if (number_of(names, "on_last_resort") + number_of(names, "unserved") > 0) {
     (void)fprintf(file, "\nALERT: %lld names have nothing usable; see `deputyctl names`\n",
                   number_of(names, "on_last_resort") + number_of(names, "unserved"));

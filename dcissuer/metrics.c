@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dcissuer/metrics.h"
 
+#include "common/keyclient/report.h"
 #include "version.h"
 
 #define PREFIX "deputy_dcissuer_"
@@ -157,5 +158,6 @@ void metrics_write(struct metrics_text *text, const struct metrics_view *view) {
   write_work(text, view);
   write_state(text, view);
   write_key_servers(text, view->keyclient);
+  keyclient_report_metrics(text, PREFIX, &view->keyclient, 1);
   write_http(text, view);
 }

@@ -34,8 +34,9 @@ static enum status hash_key_servers(uint8_t out[32], const struct keyclient_conf
                                     struct errmsg *err) {
   enum status st = STATUS_OK;
   SHA256_CTX hash;
-  const int64_t numbers[] = {config->deadline_ms, config->attempt_ms, config->connect_ms,
-                             config->num_connections, config->allow_tls12 ? 1 : 0};
+  const int64_t numbers[] = {
+      config->deadline_ms,         config->attempt_ms, config->connect_ms, config->num_connections,
+      config->allow_tls12 ? 1 : 0, config->ping_ms,    config->resolve_ms, config->hedge_percent};
 
   SHA256_Init(&hash);
   for (size_t i = 0; i < config->num_servers; i++) {

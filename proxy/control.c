@@ -15,6 +15,7 @@
 #include "common/base/program.h"
 #include "common/base/sink.h"
 #include "common/http/http_server.h"
+#include "common/keyclient/report.h"
 #include "common/net/loop.h"
 #include "common/net/ready.h"
 #include "common/tls/tickets.h"
@@ -337,6 +338,29 @@ static json_t *list_listeners(const struct control *control) {
   return list;
 }
 
+// list_key_servers tells how the key servers are, by all workers together.
+static json_t *list_key_servers(const struct control *control) {
+  struct keyclient_report rows[KEYCLIENT_MAX_SERVERS];
+  const size_t num = keyclient_report(rows, control->keyclients, control->num_workers);
+  json_t *list = json_array();
+  for (size_t i = 0; i < num; i++) {
+    const struct keyclient_report *row = &rows[i];
+    uint64_t num_failed = 0;
+    for (size_t k = 0; k < KEYCLIENT_NUM_FAILURES; k++) {
+      num_failed += row->num_failed[k];
+    }
+    (void)json_array_append_new(
+        list,
+        json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "name", row->server, "state",
+                  keyclient_report_state(row), "connections", (json_int_t)row->num_connections,
+                  "in_flight", (json_int_t)row->num_in_flight, "srtt_us", (json_int_t)row->srtt_us,
+                  "distance_us", (json_int_t)row->distance_us, "answered",
+                  (json_int_t)row->num_answered, "failures", (json_int_t)num_failed, "hedges",
+                  (json_int_t)row->num_hedges));
+  }
+  return list;
+}
+
 static void add_status(void *arg, json_t *object) {
   const struct control *control = arg;
   const struct metrics_source source = metrics_source(control);
@@ -354,6 +378,7 @@ static void add_status(void *arg, json_t *object) {
                             json_integer((json_int_t)metrics_num_open(&source)));
   (void)json_object_set_new(object, "handshakes", handshakes);
   (void)json_object_set_new(object, "listeners", list_listeners(control));
+  (void)json_object_set_new(object, "key_servers", list_key_servers(control));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
   (void)json_object_set_new(object, "is_draining", json_boolean(control->is_draining));
 }

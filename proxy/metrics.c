@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/keyclient/keyclient.h"
+#include "common/keyclient/report.h"
 #include "version.h"
 
 #define PREFIX "deputy_proxy_"
@@ -207,6 +208,7 @@ static void put_keyclients(const struct metrics_source *source, struct metrics_t
                  "Time that a key server took for a signature.");
   metrics_histogram(text, PREFIX "signature_seconds", NULL, NULL, histograms, num);
   put_keyclient_failures(source, text);
+  keyclient_report_metrics(text, PREFIX, source->keyclients, source->num_workers);
 }
 
 // --- names -----------------------------------------------------------------------------------

@@ -142,8 +142,9 @@ static enum status hash_file(SHA256_CTX *hash, const char *path, struct errmsg *
 static enum status identify_key_servers(struct site *site, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct keyclient_config *config = &site->options.key_servers;
-  const int64_t numbers[] = {config->deadline_ms, config->attempt_ms, config->connect_ms,
-                             config->num_connections, config->allow_tls12};
+  const int64_t numbers[] = {config->deadline_ms,     config->attempt_ms,   config->connect_ms,
+                             config->num_connections, config->allow_tls12,  config->ping_ms,
+                             config->resolve_ms,      config->hedge_percent};
   SHA256_CTX hash;
 
   SHA256_Init(&hash);

@@ -10,8 +10,7 @@ static const struct config_option server_table[] = {
      .is_required = true,
      .min = 3,
      .max = 300,
-     .help = "Where the key server listens, as host:port; a name is looked up again at each "
-             "connect"},
+     .help = "Where the key server listens, as host:port; all addresses of a name are used"},
     {.name = "name",
      .type = CONFIG_TEXT,
      .offset = offsetof(struct keyclient_server_config, name),
@@ -32,7 +31,8 @@ const struct config_option keyclient_options[] = {
      .max = KEYCLIENT_MAX_SERVERS,
      .children = server_table,
      .child_size = sizeof(struct keyclient_server_config),
-     .help = "Key servers, the preferred one first"},
+     .help = "Key servers; the nearest that has the key is asked, of those that are much the same "
+             "the first"},
     {.name = "tls",
      .type = CONFIG_OBJECT,
      .offset = offsetof(struct keyclient_config, tls),
@@ -71,6 +71,32 @@ const struct config_option keyclient_options[] = {
      .fallback = "2",
      .min = 1,
      .max = KEYCLIENT_MAX_CONNECTIONS,
-     .help = "Connections to each server, for each thread that asks"},
+     .help = "Connections to each server, for each thread that asks; at least one to each address "
+             "of its name"},
+    {.name = "hedge_budget",
+     .type = CONFIG_INT,
+     .offset = offsetof(struct keyclient_config, hedge_percent),
+     .fallback = "5",
+     .min = 0,
+     .max = 100,
+     .help =
+         "How many of 100 requests may be sent to a second server as well, when the first takes "
+         "longer than 95 % of its signatures do (and than 5 ms); 0: none"},
+    {.name = "ping_interval",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct keyclient_config, ping_ms),
+     .fallback = "10s",
+     .min = 100,
+     .max = 25000,
+     .help = "A connection that was quiet for so long, give or take a quarter, is pinged; foreign "
+             "servers close at 30 s"},
+    {.name = "resolve_interval",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct keyclient_config, resolve_ms),
+     .fallback = "1m",
+     .min = 1000,
+     .max = 86400000,
+     .help = "How often a server's name is looked up again, give or take a quarter; also when a "
+             "connection is made again"},
     {.type = CONFIG_END},
 };

@@ -93,14 +93,14 @@ const char *frame_opcode_name(uint8_t opcode) {
 
 bool frame_error_may_failover(enum frame_error code) {
   switch (code) {
-    // What is wrong with the request, or what this client may do, is the same
-    // everywhere; and a rate must not be got round by going next door.
+    // What is wrong with the request is wrong everywhere; and a rate must not be got
+    // round by going next door. Rights are each server's own: one that grants this
+    // client nothing says so also of keys that it has not got.
     case FRAME_ERROR_NONE:
     case FRAME_ERROR_BAD_OPCODE:
     case FRAME_ERROR_UNEXPECTED_OPCODE:
     case FRAME_ERROR_FORMAT:
     case FRAME_ERROR_EXPIRED:
-    case FRAME_ERROR_NOT_AUTHORISED:
     case FRAME_ERROR_BAD_MESSAGE:
     case FRAME_ERROR_RATE:
       return false;

@@ -236,6 +236,8 @@ static void shows_status_whatever_is_in_it(void **state) {
   json_t *answer = json(
       "{\"version\":\"1\",\"names\":{\"total\":3,\"on_last_resort\":1,\"unserved\":1},"
       "\"switches\":{\"kept\":false},\"list\":[1,2],\"none\":null,"
+      "\"key_servers\":[{\"name\":\"k:1\",\"state\":\"up\",\"distance_us\":1234,\"srtt_us\":0,"
+      "\"answered\":12},{}],"
       "\"listeners\":[{\"name\":\"main\",\"address\":\"[::]:443\",\"x\":7},{}]}");
   open_text();
   show_status(file, answer);
@@ -250,6 +252,10 @@ static void shows_status_whatever_is_in_it(void **state) {
       "none                  -\n"
       "listeners main        [::]:443\n"
       "listeners -\n"
+      "\nKEY SERVER  STATE  DISTANCE  ANSWERS IN  CONNECTIONS  IN FLIGHT  ANSWERED  FAILURES  "
+      "HEDGES\n"
+      "k:1         up     1.2 ms    -           0            0          12        0         0\n"
+      "-           -      -         -           0            0          0         0         0\n"
       "\nALERT: 2 names have nothing usable; see `deputyctl names`\n"
       "\nALERT: switches are in memory only and do not survive a restart\n");
   json_decref(answer);

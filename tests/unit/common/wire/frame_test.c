@@ -459,14 +459,15 @@ static void names_codes(void **state) {
 }
 
 static void only_errors_of_the_server_fail_over(void **state) {
-  static const enum frame_error yes[] = {
-      FRAME_ERROR_CRYPTOGRAPHY,  FRAME_ERROR_KEY_NOT_FOUND, FRAME_ERROR_READ,
-      FRAME_ERROR_VERSION,       FRAME_ERROR_INTERNAL,      FRAME_ERROR_CERT_NOT_FOUND,
-      FRAME_ERROR_REMOTE_CONFIG, FRAME_ERROR_BUSY,          (enum frame_error)0x3f};
+  static const enum frame_error yes[] = {FRAME_ERROR_CRYPTOGRAPHY,   FRAME_ERROR_KEY_NOT_FOUND,
+                                         FRAME_ERROR_READ,           FRAME_ERROR_VERSION,
+                                         FRAME_ERROR_INTERNAL,       FRAME_ERROR_CERT_NOT_FOUND,
+                                         FRAME_ERROR_REMOTE_CONFIG,  FRAME_ERROR_BUSY,
+                                         FRAME_ERROR_NOT_AUTHORISED, (enum frame_error)0x3f};
   static const enum frame_error no[] = {
-      FRAME_ERROR_NONE,   FRAME_ERROR_BAD_OPCODE, FRAME_ERROR_UNEXPECTED_OPCODE,
-      FRAME_ERROR_FORMAT, FRAME_ERROR_EXPIRED,    FRAME_ERROR_NOT_AUTHORISED,
-      FRAME_ERROR_RATE,   FRAME_ERROR_BAD_MESSAGE};
+      FRAME_ERROR_NONE,       FRAME_ERROR_BAD_OPCODE, FRAME_ERROR_UNEXPECTED_OPCODE,
+      FRAME_ERROR_FORMAT,     FRAME_ERROR_EXPIRED,    FRAME_ERROR_RATE,
+      FRAME_ERROR_BAD_MESSAGE};
   (void)state;
   for (size_t i = 0; i < sizeof(yes) / sizeof(yes[0]); i++) {
     assert_true(frame_error_may_failover(yes[i]));
