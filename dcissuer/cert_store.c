@@ -14,6 +14,8 @@
 #include <sys/queue.h>
 #include <sys/stat.h>
 
+#include "common/base/sandbox.h"
+
 // --- one certificate -----------------------------------------------------------
 
 static enum status add_host(struct certificate *cert, const char *host) {
@@ -201,7 +203,7 @@ static enum status set_add_folder(struct cert_set *set, const char *folder, stru
   int num = scandir(folder, &entries, is_certificate_file, alphasort);
 
   if (num < 0) {
-    return errmsg_set(err, STATUS_SYSTEM, "%s: %s", folder, strerror(errno));
+    return errmsg_set(err, STATUS_SYSTEM, "%s: %s%s", folder, strerror(errno), sandbox_hint(errno));
   }
   for (int i = 0; i < num; i++) {
     char *path = NULL;
@@ -237,7 +239,8 @@ enum status cert_set_load(struct cert_set **out, char *const *paths, size_t num_
   for (size_t i = 0; i < num_paths; i++) {
     struct stat info;
     if (stat(paths[i], &info) != 0) {
-      TRY(errmsg_set(err, STATUS_SYSTEM, "%s: %s", paths[i], strerror(errno)));
+      TRY(errmsg_set(err, STATUS_SYSTEM, "%s: %s%s", paths[i], strerror(errno),
+                     sandbox_hint(errno)));
     }
     if (S_ISDIR(info.st_mode)) {
       TRY(set_add_folder(set, paths[i], err));

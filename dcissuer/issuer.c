@@ -132,9 +132,10 @@ static void warn_restart(const struct options *old, const struct options *new) {
   }
   if (!is_same || !is_same_text(old->metrics.listen, new->metrics.listen) ||
       !is_same_text(old->user, new->user) || !is_same_text(old->log, new->log) ||
-      !is_same_text(old->audit.path, new->audit.path)) {
+      !is_same_text(old->audit.path, new->audit.path) ||
+      !sandbox_options_equal(&old->sandbox, &new->sandbox)) {
     log_warn(0, "reload_needs_restart",
-             "reason=\"listen, metrics.listen, user, log or audit.path changed\"");
+             "reason=\"listen, metrics.listen, user, sandbox, log or audit.path changed\"");
   }
 }
 

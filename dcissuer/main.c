@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/privileges.h"
 #include "common/base/program.h"
+#include "common/base/sandbox.h"
 #include "dcissuer/issuer.h"
 #include "dcissuer/options.h"
 #include "dcissuer/snapshot.h"
@@ -16,6 +17,17 @@ static const struct program program = {
     .default_config = "/etc/deputy/dcissuer.json",
     .options = dcissuer_options,
 };
+
+static enum status enter_sandbox(const struct options *options, const char *config_path,
+                                 struct errmsg *err) {
+  struct sandbox_spec spec = {.needs = SANDBOX_CONNECT | SANDBOX_NAMES};  // to the key servers
+  enum status st = STATUS_OK;
+
+  sandbox_allow_config(&spec, options, dcissuer_options, config_path);
+  st = sandbox_enter(&spec, &options->sandbox, err);
+  sandbox_spec_cleanup(&spec);
+  return st;
+}
 
 static void report_good(const struct program_args *args, const struct snapshot *snapshot) {
   (void)printf("%s: good: %zu clients, %zu certificates\n", args->config_path,
@@ -40,9 +52,11 @@ int main(int argc, char **argv) {
     goto out;
   }
   (void)program_raise_nofile();
-  TRY(issuer_new(&issuer, args.config_path, &snapshot, &err));  // last use of low ports
-  TRY(privileges_drop(issuer_options(issuer)->user, &err));     // nothing below is root
+  TRY(issuer_new(&issuer, args.config_path, &snapshot, &err));         // last use of low ports
+  TRY(privileges_drop(issuer_options(issuer)->user, &err));            // nothing below is root
+  TRY(enter_sandbox(issuer_options(issuer), args.config_path, &err));  // before any thread
   TRY(log_init(issuer_options(issuer)->log, args.log_level, &err));
+  sandbox_log();
   TRY(issuer_start(issuer, &err));  // says that it is ready
   issuer_run(issuer);               // until SIGTERM
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dcissuer/metrics.h"
 
+#include "common/base/sandbox.h"
 #include "common/keyclient/report.h"
 #include "version.h"
 
@@ -57,6 +58,7 @@ static void write_state(struct metrics_text *text, const struct metrics_view *vi
             "Certificates from requests that are kept parsed.", (double)view->num_cached);
   write_one(text, PREFIX "draining", METRIC_GAUGE, "1 while SIGTERM is being obeyed.",
             view->is_draining ? 1 : 0);
+  sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads, by result.");
   metrics_sample(text, PREFIX "reloads_total", (double)counter_get(&view->stats->num_reloads),
                  "result", "ok", NULL);

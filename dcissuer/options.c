@@ -18,6 +18,7 @@ static const struct config_option audit_table[] = {
     {.name = "path",
      .type = CONFIG_PATH,
      .offset = offsetof(struct audit_options, path),
+     .is_written = true,
      .is_required = true,
      .help = "File that gets one line of JSON for each credential and each refusal, or stderr; "
              "opened again on SIGUSR1; a change needs a restart"},
@@ -257,9 +258,11 @@ const struct config_option dcissuer_options[] = {
      .offset = offsetof(struct options, user),
      .help = "User to become once the sockets are open; to reload, that user must be able to read "
              "the files named here; a change needs a restart"},
+    SANDBOX_OPTION_ROWS(struct options),
     {.name = "log",
      .type = CONFIG_PATH,
      .offset = offsetof(struct options, log),
+     .is_written = true,
      .fallback = "stderr",
      .help = "Log file, or stderr; opened again on SIGUSR1; a change needs a restart"},
     {.name = "audit",

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/base/config.h"
+#include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
 #include "common/tls/context.h"
 
@@ -76,6 +77,7 @@ struct options {
   struct client_options *clients;
   size_t num_clients;
   char *user;
+  struct sandbox_options sandbox;
   char *log;
   struct audit_options audit;
   struct metrics_options metrics;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "common/base/log.h"
+#include "common/base/sandbox.h"
 #include "common/tls/cert.h"
 #include "common/tls/tls_error.h"
 #include "common/wire/dc.h"
@@ -160,8 +161,8 @@ static enum status each_file(struct keystore *ks, const char *folder,
   const int num = scandir(folder, &entries, is_visible, alphasort);
 
   if (num < 0) {
-    return errmsg_set(err, STATUS_SYSTEM, "%s: this key folder cannot be read: %s", folder,
-                      strerror(errno));
+    return errmsg_set(err, STATUS_SYSTEM, "%s: this key folder cannot be read: %s%s", folder,
+                      strerror(errno), sandbox_hint(errno));
   }
   for (int i = 0; i < num; i++) {
     char path[PATH_MAX];

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/privileges.h"
 #include "common/base/program.h"
+#include "common/base/sandbox.h"
 #include "keyserver/options.h"
 #include "keyserver/server.h"
 #include "keyserver/snapshot.h"
@@ -23,6 +24,18 @@ static void lock_memory(void) {
   if (privileges_lock_memory(&err) != STATUS_OK) {
     log_warn(0, "memory_not_locked", "%s", err.text);
   }
+}
+
+// A key server calls nobody. Modules may: what a token needs, its maker knows.
+static enum status enter_sandbox(const struct options *options, const char *config_path,
+                                 struct errmsg *err) {
+  struct sandbox_spec spec = {.needs = options->num_pkcs11 > 0 ? SANDBOX_MODULES : 0};
+  enum status st = STATUS_OK;
+
+  sandbox_allow_config(&spec, options, keyserver_options, config_path);
+  st = sandbox_enter(&spec, &options->sandbox, err);
+  sandbox_spec_cleanup(&spec);
+  return st;
 }
 
 static void report_good(const struct program_args *args, const struct snapshot *snapshot) {
@@ -50,15 +63,17 @@ int main(int argc, char **argv) {
     goto out;
   }
   (void)program_raise_nofile();
-  TRY(server_bind(&server, snapshot, &err));                   // last use of low ports
-  lock_memory();                                               // keys stay out of the swap
-  TRY(snapshot_load_files(snapshot, &err));                    // same steps as a reload
-  TRY(privileges_drop(snapshot->options.user, &err));          // nothing below is root
-  TRY(log_init(snapshot->options.log, args.log_level, &err));  // files of that user
-  TRY(server_fill(&server, snapshot, &err));                   // foreign modules run as that user
-  snapshot_unref(snapshot);                                    // the server's from here on: a key
-  snapshot = NULL;                                             // that a reload removes is gone
-  TRY(server_serve(&server, args.config_path, &err));          // until SIGTERM
+  TRY(server_bind(&server, snapshot, &err));                       // last use of low ports
+  lock_memory();                                                   // keys stay out of the swap
+  TRY(snapshot_load_files(snapshot, &err));                        // same steps as a reload
+  TRY(privileges_drop(snapshot->options.user, &err));              // nothing below is root
+  TRY(enter_sandbox(&snapshot->options, args.config_path, &err));  // before any thread
+  TRY(log_init(snapshot->options.log, args.log_level, &err));      // files of that user
+  sandbox_log();
+  TRY(server_fill(&server, snapshot, &err));           // foreign modules: that user's, and inside
+  snapshot_unref(snapshot);                            // the server's from here on: a key
+  snapshot = NULL;                                     // that a reload removes is gone
+  TRY(server_serve(&server, args.config_path, &err));  // until SIGTERM
 
 out:
   server_cleanup(&server);

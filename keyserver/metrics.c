@@ -5,6 +5,7 @@
 
 #include "common/base/chain.h"
 #include "common/base/log.h"
+#include "common/base/sandbox.h"
 #include "common/wire/scheme.h"
 
 #define P "deputy_keyserver_"
@@ -121,6 +122,7 @@ static void write_state(struct metrics_text *text, const struct server *server) 
   metrics_sample(text, P "reloads_total", (double)server->num_reloads, "result", "done", NULL);
   metrics_sample(text, P "reloads_total", (double)server->num_failed_reloads, "result", "failed",
                  NULL);
+  sandbox_metrics(text, P "sandbox_active");
   gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);
 }
 

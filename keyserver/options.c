@@ -17,6 +17,7 @@ static const struct config_option audit_table[] = {
     {.name = "path",
      .type = CONFIG_PATH,
      .offset = offsetof(struct audit_options, path),
+     .is_written = true,
      .is_required = true,
      .help = "File that gets one line of JSON for each signature and each refusal, or stderr; "
              "opened again on SIGUSR1; a change needs a restart"},
@@ -239,6 +240,7 @@ static const struct config_option generation_table[] = {
     {.name = "folder",
      .type = CONFIG_PATH,
      .offset = offsetof(struct generation_options, folder),
+     .is_written = true,
      .help = "Folder where new keys are stored, one file each, and loaded from like from the "
              "key_folders; the server's user must be able to write to it; without it no key is "
              "made"},
@@ -378,9 +380,11 @@ const struct config_option keyserver_options[] = {
      .offset = offsetof(struct options, user),
      .help = "User to become once the sockets are open and the keys read; to reload, that user "
              "must own the key files; a change needs a restart"},
+    SANDBOX_OPTION_ROWS(struct options),
     {.name = "log",
      .type = CONFIG_PATH,
      .offset = offsetof(struct options, log),
+     .is_written = true,
      .fallback = "stderr",
      .help = "Log file, or stderr; opened again on SIGUSR1; a change needs a restart"},
     {.name = "audit",

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/base/config.h"
+#include "common/base/sandbox.h"
 #include "common/tls/context.h"
 
 #define OPTIONS_MAX_LISTEN 16
@@ -107,6 +108,7 @@ struct options {
   int64_t num_workers;
   int64_t num_signers;
   char *user;
+  struct sandbox_options sandbox;
   char *log;
   struct audit_options audit;
   struct metrics_options metrics;

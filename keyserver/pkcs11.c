@@ -2,6 +2,7 @@
 #include "keyserver/pkcs11.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <openssl/bn.h>
 #include <openssl/bytestring.h>
 #include <openssl/ec_key.h>
@@ -12,6 +13,8 @@
 #include <openssl/nid.h>
 #include <openssl/rsa.h>
 #include <string.h>
+
+#include "common/base/sandbox.h"
 
 // --- modules -------------------------------------------------------------------------------
 
@@ -29,7 +32,8 @@ enum status pkcs11_load(struct pkcs11_module *out, const char *path, struct errm
   // LOCAL: its OpenSSL and our BoringSSL must not find each other.
   out->handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (out->handle == NULL) {
-    return errmsg_set(err, STATUS_SYSTEM, "%s: cannot be loaded: %s", path, dlerror());
+    return errmsg_set(err, STATUS_SYSTEM, "%s: cannot be loaded: %s%s", path, dlerror(),
+                      sandbox_hint(sandbox_state()->has_modules ? 0 : EACCES));
   }
   *(void **)&get_list = dlsym(out->handle, "C_GetFunctionList");
   if (get_list == NULL || get_list(&out->calls) != CKR_OK || out->calls == NULL) {

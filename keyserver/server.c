@@ -255,6 +255,7 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
       {"signers", now->num_signers == then->num_signers},
       {"limits.max_queued", now->limits.max_queued == then->limits.max_queued},
       {"user", texts_equal(now->user, then->user)},
+      {"sandbox", sandbox_options_equal(&now->sandbox, &then->sandbox)},
       {"log", texts_equal(now->log, then->log)},
       {"audit.path", texts_equal(now->audit.path, then->audit.path)},
       {"audit.buffer", now->audit.buffer_len == then->audit.buffer_len},

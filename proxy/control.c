@@ -193,6 +193,7 @@ static void warn_of_ignored(const struct options *now, const struct options *wan
       {"audit.path", is_same(now->audit.path, wanted->audit.path)},
       {"states", is_same(now->states, wanted->states)},
       {"user", is_same(now->user, wanted->user)},
+      {"sandbox", sandbox_options_equal(&now->sandbox, &wanted->sandbox)},
       {"log", is_same(now->log, wanted->log)},
   };
   for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

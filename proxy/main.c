@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/privileges.h"
 #include "common/base/program.h"
+#include "common/base/sandbox.h"
 #include "common/http/http_client.h"
 #include "proxy/control.h"
 #include "proxy/options.h"
@@ -31,17 +32,36 @@ out:
   return st;
 }
 
-static enum status serve(const char *config_path, struct options *options, struct errmsg *err) {
+// Origins, key servers and issuers are called; a reload may bring listeners.
+static enum status enter_sandbox(const struct options *options, const char *config_path,
+                                 struct errmsg *err) {
+  struct sandbox_spec spec = {.needs = SANDBOX_CONNECT | SANDBOX_LISTEN | SANDBOX_NAMES};
+  enum status st = STATUS_OK;
+
+  sandbox_allow_config(&spec, options, proxy_options, config_path);
+  for (size_t i = 0; i < options->num_listeners; i++) {
+    sandbox_allow_address(&spec, options->listeners[i].address);
+  }
+  st = sandbox_enter(&spec, &options->sandbox, err);
+  sandbox_spec_cleanup(&spec);
+  return st;
+}
+
+static enum status serve(const struct program_args *args, struct options *options,
+                         struct errmsg *err) {
   enum status st = STATUS_OK;
   struct control *control = NULL;
-  const char *user = NULL;
+  const struct options *own = NULL;
 
+  TRY(program_harden(err));  // no core dumps, no ptrace: before any key is read
   (void)program_raise_nofile();
-  TRY(control_new(&control, config_path, options));
-  user = control_options(control)->user;
-  TRY(control_bind(control, err));  // last use of low ports
-  TRY(program_harden(err));         // no core dumps, no ptrace
-  TRY(privileges_drop(user, err));  // nothing below is root
+  TRY(control_new(&control, args->config_path, options));
+  own = control_options(control);
+  TRY(control_bind(control, err));                  // last use of low ports
+  TRY(privileges_drop(own->user, err));             // nothing below is root
+  TRY(enter_sandbox(own, args->config_path, err));  // before any thread
+  TRY(log_init(own->log, args->log_level, err));    // a file of that user
+  sandbox_log();
   TRY(control_load(control, err));  // the same rights as a reload
   TRY(control_start(control, err));
   control_serve(control);  // until SIGTERM
@@ -66,8 +86,7 @@ int main(int argc, char **argv) {
   if (args.is_check_only) {
     TRY(check_config(&options, &err));
   } else {
-    TRY(log_init(options.log, args.log_level, &err));
-    TRY(serve(args.config_path, &options, &err));
+    TRY(serve(&args, &options, &err));
   }
 
 out:

@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
 #include "common/keyclient/report.h"
 #include "version.h"
@@ -283,6 +284,7 @@ static void put_process(const struct metrics_source *source, struct metrics_text
   metrics_sample(text, PREFIX "reloads_total", (double)source->num_reloads, "result", "ok", NULL);
   metrics_sample(text, PREFIX "reloads_total", (double)source->num_reloads_failed, "result",
                  "failed", NULL);
+  sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "log_lines_lost_total", METRIC_COUNTER,
                  "Log lines that could not be kept.");
   metrics_sample(text, PREFIX "log_lines_lost_total", (double)log_num_lost(), NULL);

@@ -163,7 +163,7 @@ static const struct config_option metrics_rows[] = {
 };
 
 static const struct config_option audit_rows[] = {
-  {"path", CONFIG_PATH, PLACE(audit_options, path), .fallback = "stderr",
+  {"path", CONFIG_PATH, PLACE(audit_options, path), .is_written = true, .fallback = "stderr",
    .help = "File of the audit lines (switches), or stderr. Not changed by a reload."},
   {0},
 };
@@ -201,13 +201,14 @@ const struct config_option proxy_options[] = {
    .help = "Metrics for Prometheus."},
   {"audit", CONFIG_OBJECT, PLACE(options, audit), .children = audit_rows,
    .help = "The record of who switched what."},
-  {"states", CONFIG_PATH, PLACE(options, states),
+  {"states", CONFIG_PATH, PLACE(options, states), .is_written = true,
    .help = "File that keeps switches over a restart; none: they are forgotten. Not changed by a "
            "reload."},
   {"user", CONFIG_TEXT, PLACE(options, user), .min = 1, .max = 64,
    .help = "User to become when started as root. It must be able to read the certificates and "
            "the own key. Not changed by a reload."},
-  {"log", CONFIG_PATH, PLACE(options, log), .fallback = "stderr",
+  SANDBOX_OPTION_ROWS(struct options),
+  {"log", CONFIG_PATH, PLACE(options, log), .is_written = true, .fallback = "stderr",
    .help = "File of the log, or stderr. SIGUSR1 opens it again. Not changed by a reload."},
   {"access_log", CONFIG_BOOL, PLACE(options, has_access_log), .fallback = "true",
    .help = "Whether each connection is logged when it ends."},

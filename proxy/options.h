@@ -11,6 +11,7 @@
 
 #include "common/base/config.h"
 #include "common/base/errmsg.h"
+#include "common/base/sandbox.h"
 #include "common/base/status.h"
 #include "common/keyclient/keyclient.h"
 #include "common/tls/context.h"
@@ -127,6 +128,7 @@ struct options {
   struct audit_options audit;
   char *states;
   char *user;
+  struct sandbox_options sandbox;
   char *log;
   bool has_access_log;
 };

@@ -18,6 +18,14 @@ static size_t *count_of(void *out, const struct config_option *option) {
   return (size_t *)(void *)((char *)out + option->count_offset);
 }
 
+static const void *value_of(const void *options, const struct config_option *option) {
+  return (const char *)options + option->offset;
+}
+
+static size_t num_of(const void *options, const struct config_option *option) {
+  return *(const size_t *)(const void *)((const char *)options + option->count_offset);
+}
+
 // NOLINTBEGIN(misc-no-recursion): as deep as our own tables, not as the file
 // --- cleaning ----------------------------------------------------------------
 
@@ -76,6 +84,29 @@ static void clean_option(void *out, const struct config_option *option) {
 void config_cleanup(void *out, const struct config_option *table) {
   for (const struct config_option *option = table; option->type != CONFIG_END; option++) {
     clean_option(out, option);
+  }
+}
+
+// --- paths -------------------------------------------------------------------
+
+void config_each_path(const void *options, const struct config_option *table,
+                      void (*fn)(void *arg, const struct config_option *row, const char *path),
+                      void *arg) {
+  for (const struct config_option *row = table; row->type != CONFIG_END; row++) {
+    const void *value = value_of(options, row);
+    if (row->type == CONFIG_PATH && *(char *const *)value != NULL) {
+      fn(arg, row, *(char *const *)value);
+    } else if (row->type == CONFIG_PATHS) {
+      for (size_t i = 0; i < num_of(options, row); i++) {
+        fn(arg, row, (*(char **const *)value)[i]);
+      }
+    } else if (row->type == CONFIG_OBJECT) {
+      config_each_path(value, row->children, fn, arg);
+    } else if (row->type == CONFIG_OBJECTS) {
+      for (size_t i = 0; i < num_of(options, row); i++) {
+        config_each_path(*(const char *const *)value + i * row->child_size, row->children, fn, arg);
+      }
+    }
   }
 }
 

@@ -51,6 +51,7 @@ struct config_option {
   const char *const *words;              // NULL-terminated
   const struct config_option *children;  // OBJECT, OBJECTS
   size_t child_size;                     // OBJECTS
+  bool is_written;                       // PATH: the program writes there (sandbox.h)
   const char *help;                      // one sentence: effect and unit
 };
 
@@ -67,6 +68,12 @@ enum status config_parse(void *out, const struct config_option *table, const cha
 
 // config_cleanup frees what config_load made and zeroes it.
 void config_cleanup(void *out, const struct config_option *table);
+
+// config_each_path calls `fn` for each path in `options` (which `table` describes)
+// that is set, of PATH and PATHS, with its row.
+void config_each_path(const void *options, const struct config_option *table,
+                      void (*fn)(void *arg, const struct config_option *row, const char *path),
+                      void *arg);
 
 // config_print_reference writes the table as Markdown: option, type and unit,
 // default, range, effect; nested tables under their path.

@@ -10,13 +10,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/sandbox.h"
+
 #define FIRST_READ_LEN 4096
 #define PRIVATE_MODE 0600
 #define PUBLIC_MODE 0644
 
 static enum status system_error(struct errmsg *err, const char *path, const char *what) {
   int reason = errno;
-  (void)errmsg_set(err, STATUS_SYSTEM, "%s: %s: %s", path, what, strerror(reason));
+  (void)errmsg_set(err, STATUS_SYSTEM, "%s: %s: %s%s", path, what, strerror(reason),
+                   sandbox_hint(reason));
   errno = reason;
   return STATUS_SYSTEM;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include "common/base/log.h"
 #include "common/base/sandbox_internal.h"
@@ -17,6 +18,18 @@ const char *const sandbox_words[] = {
     [SANDBOX_AUTO] = "auto", [SANDBOX_REQUIRE] = "require", [SANDBOX_OFF] = "off", NULL};
 
 static struct sandbox_state state;
+
+bool sandbox_options_equal(const struct sandbox_options *a, const struct sandbox_options *b) {
+  if (a->mode != b->mode || a->num_paths != b->num_paths) {
+    return false;
+  }
+  for (size_t i = 0; i < a->num_paths; i++) {
+    if (strcmp(a->paths[i], b->paths[i]) != 0) {
+      return false;
+    }
+  }
+  return true;
+}
 
 // --- what a program needs ------------------------------------------------------
 
@@ -53,6 +66,23 @@ void sandbox_allow(struct sandbox_spec *spec, enum sandbox_use use, const char *
     return;
   }
   spec->num_paths += 1;
+}
+
+static void allow_row(void *arg, const struct config_option *row, const char *path) {
+  struct stat is = {0};
+  const bool is_folder = stat(path, &is) == 0 && S_ISDIR(is.st_mode);
+
+  if (row->is_written) {
+    sandbox_allow(arg, is_folder ? SANDBOX_WRITE_FOLDER : SANDBOX_WRITE_FILE, path);
+  } else {
+    sandbox_allow(arg, is_folder ? SANDBOX_READ_FOLDER : SANDBOX_READ_FILE, path);
+  }
+}
+
+void sandbox_allow_config(struct sandbox_spec *spec, const void *options,
+                          const struct config_option *table, const char *config_path) {
+  sandbox_allow(spec, SANDBOX_READ_FILE, config_path);
+  config_each_path(options, table, allow_row, spec);
 }
 
 void sandbox_allow_address(struct sandbox_spec *spec, const char *address) {
@@ -100,6 +130,7 @@ enum status sandbox_enter(const struct sandbox_spec *spec, const struct sandbox_
     return errmsg_set(err, STATUS_MEMORY, "no memory for the sandbox");
   }
   state = (struct sandbox_state){.mode = (enum sandbox_mode)options->mode,
+                                 .has_modules = (spec->needs & SANDBOX_MODULES) != 0,
                                  .is_instrumented = SANDBOX_IS_INSTRUMENTED != 0};
   // Both halves need it; without, only root may use them.
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) {
@@ -151,8 +182,9 @@ void sandbox_metrics(struct metrics_text *text, const char *name) {
   metrics_sample(text, name, state.has_no_new_privs ? 1 : 0, "kind", "no_new_privs", NULL);
 }
 
-const char *sandbox_hint(void) {
-  return state.has_files ? " (in the sandbox only folders that were named at the start, and "
-                           "sandbox_paths, can be reached: restart)"
-                         : "";
+const char *sandbox_hint(int reason) {
+  return state.has_files && reason == EACCES
+             ? " (the sandbox knows only the folders that were named at the start, and "
+               "sandbox_paths: a restart makes it know others)"
+             : "";
 }

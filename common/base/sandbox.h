@@ -30,6 +30,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "common/base/config.h"
 #include "common/base/errmsg.h"
 #include "common/base/metrics.h"
 #include "common/base/status.h"
@@ -47,12 +48,15 @@ struct sandbox_options {
   size_t num_paths;
 };
 
-// The rows of a config table for the member `sandbox` of `type`.
+// sandbox_options_equal: does a reload ask for what is in force?
+bool sandbox_options_equal(const struct sandbox_options *a, const struct sandbox_options *b);
+
+// The rows of a config table for the member `sandbox` of `holder`.
 extern const char *const sandbox_words[];
-#define SANDBOX_OPTION_ROWS(type)                                                             \
+#define SANDBOX_OPTION_ROWS(holder)                                                           \
   {.name = "sandbox",                                                                         \
    .type = CONFIG_WORD,                                                                       \
-   .offset = offsetof(type, sandbox.mode),                                                    \
+   .offset = offsetof(holder, sandbox.mode),                                                  \
    .fallback = "auto",                                                                        \
    .words = sandbox_words,                                                                    \
    .help =                                                                                    \
@@ -60,8 +64,8 @@ extern const char *const sandbox_words[];
        "auto as far as the kernel can, require refuses to start where it cannot; a change "   \
        "needs a restart"},                                                                    \
   {                                                                                           \
-    .name = "sandbox_paths", .type = CONFIG_PATHS, .offset = offsetof(type, sandbox.paths),   \
-    .count_offset = offsetof(type, sandbox.num_paths), .max = 64,                             \
+    .name = "sandbox_paths", .type = CONFIG_PATHS, .offset = offsetof(holder, sandbox.paths), \
+    .count_offset = offsetof(holder, sandbox.num_paths), .max = 64,                           \
     .help =                                                                                   \
         "Files and folders, with all below, that may be read and written besides the "        \
         "folders of the files named here, as far as the user's own rights go: for a reload "  \
@@ -103,6 +107,10 @@ struct sandbox_spec {
 // sandbox_allow copies `path`. NULL, "" and (for files that are written) "stderr"
 // are none.
 void sandbox_allow(struct sandbox_spec *spec, enum sandbox_use use, const char *path);
+// sandbox_allow_config allows all paths of a program's configuration, by its table:
+// to be written where the row says so, else to be read; and the file itself.
+void sandbox_allow_config(struct sandbox_spec *spec, const void *options,
+                          const struct config_option *table, const char *config_path);
 // sandbox_allow_address is the same for the path of "unix:/path", and nothing for
 // other addresses.
 void sandbox_allow_address(struct sandbox_spec *spec, const char *address);
@@ -123,6 +131,7 @@ struct sandbox_state {
   bool has_seccomp;
   int landlock_abi;      // 0: not in force
   bool has_files;        // the files a program may reach are the ones listed
+  bool has_modules;      // and code may be loaded
   bool is_instrumented;  // built with a sanitizer: looser
   char missing[128];     // why something is not in force, for a person; "": nothing is
 };
@@ -136,8 +145,8 @@ void sandbox_log(void);
 // sandbox_metrics writes the family `name` with one sample for each kind.
 void sandbox_metrics(struct metrics_text *text, const char *name);
 
-// sandbox_hint returns what a message about a refused path (errno EACCES) should end
-// with: "" where files are not confined. Static.
-const char *sandbox_hint(void);
+// sandbox_hint returns what a message about a path that errno `reason` kept us from
+// should end with: "" unless it may be the sandbox's doing. Static.
+const char *sandbox_hint(int reason);
 
 #endif  // DEPUTY_COMMON_BASE_SANDBOX_H_

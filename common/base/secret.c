@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/sandbox.h"
+
 enum status secret_alloc(struct secret *out, size_t len) {
   *out = (struct secret){0};
   out->data = calloc(1, len + 1);  // one more: an empty secret has an address too
@@ -81,7 +83,8 @@ enum status secret_read_file(struct secret *out, const char *path, size_t max, b
   // O_NONBLOCK: a FIFO in the place of a key must not hold the program up.
   fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   if (fd < 0) {
-    return errmsg_set(err, STATUS_SYSTEM, "%s: cannot be opened: %s", path, strerror(errno));
+    return errmsg_set(err, STATUS_SYSTEM, "%s: cannot be opened: %s%s", path, strerror(errno),
+                      sandbox_hint(errno));
   }
   TRY(check_file(fd, path, max, must_be_private, &size, err));
   st = secret_alloc(out, size + 1);  // one more shows whether the file has grown

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/base/sandbox.h"
 #include "common/net/address.h"
 
 #define LISTEN_BACKLOG 4096  // the kernel's net.core.somaxconn bounds it
@@ -93,8 +94,8 @@ enum status address_listen(int *out_fd, const struct address *address, bool shar
   }
   reason = errno;
   close_quietly(fd);
-  (void)errmsg_set(err, STATUS_SYSTEM, "cannot listen on %s: %s", address_format(text, address),
-                   strerror(reason));
+  (void)errmsg_set(err, STATUS_SYSTEM, "cannot listen on %s: %s%s", address_format(text, address),
+                   strerror(reason), is_tcp(address) ? "" : sandbox_hint(reason));
   errno = reason;
   return STATUS_SYSTEM;
 }
