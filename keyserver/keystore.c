@@ -30,6 +30,8 @@ struct keystore {
   size_t cap;
   struct key **slots;  // by SKI, open addressing
   size_t num_slots;    // a power of two, twice cap
+  size_t num_sealed[SEALED_NUM_OUTCOMES];
+  const struct sealed_opener *opener;  // while folders are read
 };
 
 void key_unref(struct key *key) {
@@ -91,6 +93,10 @@ const struct key *keystore_find(const struct keystore *ks, const uint8_t ski[FRA
 
 size_t keystore_num_keys(const struct keystore *ks) { return ks->num_keys; }
 
+size_t keystore_num_sealed(const struct keystore *ks, enum sealed_outcome outcome) {
+  return ks->num_sealed[outcome];
+}
+
 const struct key *keystore_key(const struct keystore *ks, size_t index) {
   CHECK(index < ks->num_keys);
   return ks->keys[index];
@@ -139,12 +145,14 @@ static bool has_suffix(const char *name, const char *suffix) {
 
 static bool is_key_file(const char *name) { return has_suffix(name, ".key"); }
 
+static bool is_sealed_file(const char *name) { return has_suffix(name, ".sealed"); }
+
 static bool is_certificate_file(const char *name) {
   return has_suffix(name, ".pem") || has_suffix(name, ".crt") || has_suffix(name, ".cer");
 }
 
 bool keystore_reads_file(const char *name) {
-  return is_key_file(name) || is_certificate_file(name);
+  return is_key_file(name) || is_sealed_file(name) || is_certificate_file(name);
 }
 
 static int is_visible(const struct dirent *entry) { return entry->d_name[0] != '.'; }
@@ -234,13 +242,10 @@ static enum status test_key(const struct key *key, struct errmsg *err) {
       tls_error_drain(why, sizeof why));
 }
 
-static enum status name_and_test(struct key *key, const char *path, const char *name,
+static enum status name_and_test(struct key *key, const char *path, const char *label,
                                  struct errmsg *err) {
-  char label[NAME_MAX + 1];
-  enum status st = STATUS_OK;
+  enum status st = describe_key(key, label, err);
 
-  (void)snprintf(label, sizeof label, "%.*s", (int)(strlen(name) - strlen(".key")), name);
-  st = describe_key(key, label, err);
   if (st == STATUS_OK) {
     st = test_key(key, err);
   }
@@ -250,17 +255,19 @@ static enum status name_and_test(struct key *key, const char *path, const char *
   return st;
 }
 
-static enum status load_key(struct keystore *ks, const char *path, const char *name,
-                            struct errmsg *err) {
+// add_from_file makes a key of a private key (taken) that was in a file.
+static enum status add_from_file(struct keystore *ks, EVP_PKEY *pkey, const char *path,
+                                 const char *label, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct key *key = key_alloc();
   const struct key *twin = NULL;
 
   if (key == NULL) {
+    EVP_PKEY_free(pkey);
     return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
   }
-  TRY(key_read(&key->pkey, path, err));
-  TRY(name_and_test(key, path, name, err));
+  key->pkey = pkey;
+  TRY(name_and_test(key, path, label, err));
   twin = keystore_find(ks, key->ski);
   if (twin != NULL) {
     log_warn(0, "key_twice", "file=%s label=%s: the same key; the first file counts", path,
@@ -272,6 +279,33 @@ static enum status load_key(struct keystore *ks, const char *path, const char *n
 out:
   key_unref(key);  // still ours unless it was appended
   return st;
+}
+
+static enum status load_key(struct keystore *ks, const char *path, const char *name,
+                            struct errmsg *err) {
+  char label[NAME_MAX + 1];
+  EVP_PKEY *pkey = NULL;
+  const enum status st = key_read(&pkey, path, err);
+
+  (void)snprintf(label, sizeof label, "%.*s", (int)(strlen(name) - strlen(".key")), name);
+  return st == STATUS_OK ? add_from_file(ks, pkey, path, label, err) : st;
+}
+
+// load_sealed: one that is not for this server is no mistake, as the same files lie
+// on all servers.
+static enum status load_sealed(struct keystore *ks, const char *path, const char *name,
+                               struct errmsg *err) {
+  char label[KEYGEN_MAX_LABEL_LEN + 1];
+  enum sealed_outcome outcome = SEALED_NO_IDENTITY;
+  EVP_PKEY *pkey = NULL;
+  const enum status st = sealed_load(&pkey, label, &outcome, ks->opener, path, err);
+
+  (void)name;
+  if (st != STATUS_OK) {
+    return st;
+  }
+  ks->num_sealed[outcome]++;
+  return pkey == NULL ? STATUS_OK : add_from_file(ks, pkey, path, label, err);
 }
 
 // --- certificates: only names --------------------------------------------------------
@@ -425,6 +459,22 @@ static enum status load_folders(struct keystore *ks, const struct options *optio
   return st;
 }
 
+// load_all_sealed keeps this server's identity in memory no longer than it takes.
+static enum status load_all_sealed(struct keystore *ks, const struct options *options,
+                                   struct errmsg *err) {
+  struct sealed_opener *opener = NULL;
+  enum status st = STATUS_OK;
+
+  TRY(sealed_opener_new(&opener, &options->sealing, err));
+  ks->opener = opener;
+  TRY(load_folders(ks, options, is_sealed_file, load_sealed, err));
+
+out:
+  ks->opener = NULL;
+  sealed_opener_free(opener);
+  return st;
+}
+
 enum status keystore_load(struct keystore **out, const struct options *options,
                           struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -436,6 +486,7 @@ enum status keystore_load(struct keystore **out, const struct options *options,
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   TRY(load_folders(ks, options, is_key_file, load_key, err));
+  TRY(load_all_sealed(ks, options, err));
   TRY(load_folders(ks, options, is_certificate_file, load_certificate, err));
   TRY(apply_policies(ks, 0, options, err));
   *out = ks;
@@ -595,6 +646,7 @@ enum status keystore_with(struct keystore **out, const struct keystore *ks, stru
     keystore_free(more);
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
+  memcpy(more->num_sealed, ks->num_sealed, sizeof more->num_sealed);
   for (size_t i = 0; i < ks->num_keys; i++) {
     struct key *shared = ks->keys[i];
     atomic_fetch_add_explicit(&shared->num_refs, 1, memory_order_relaxed);

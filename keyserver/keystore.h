@@ -5,7 +5,8 @@
 // and sign.c.
 //
 // A folder holds NAME.key (one private key, PEM or DER, readable by its owner
-// only; NAME is the key's label) and certificates (*.pem, *.crt, *.cer). A
+// only; NAME is the key's label), *.sealed (a private key for some servers only,
+// with its label inside: sealed.h) and certificates (*.pem, *.crt, *.cer). A
 // certificate belongs to the key it certifies, whatever its file is called; its
 // dNSNames are the key's names in grants. Other files and sub-folders are left
 // alone. Keys in tokens are named one by one (options.h, pkcs11). A key file that cannot be used
@@ -26,6 +27,7 @@
 #include "common/wire/frame.h"
 #include "common/wire/scheme.h"
 #include "keyserver/options.h"
+#include "keyserver/sealed.h"
 
 #define KEYSTORE_MAX_KEYS 1000000u
 #define KEYSTORE_MAX_NAMES_PER_KEY 1024u
@@ -89,6 +91,8 @@ bool keystore_has_label(const struct keystore *ks, const char *label);
 const struct key *keystore_find(const struct keystore *ks, const uint8_t ski[FRAME_SKI_LEN]);
 
 size_t keystore_num_keys(const struct keystore *ks);
+// keystore_num_sealed counts the *.sealed files of the folders, by what became of them.
+size_t keystore_num_sealed(const struct keystore *ks, enum sealed_outcome outcome);
 const struct key *keystore_key(const struct keystore *ks, size_t index);  // index < num_keys
 
 #endif  // DEPUTY_KEYSERVER_KEYSTORE_H_

@@ -39,8 +39,16 @@ static enum status enter_sandbox(const struct options *options, const char *conf
 }
 
 static void report_good(const struct program_args *args, const struct snapshot *snapshot) {
+  size_t num_shut = 0;
+
+  for (int o = SEALED_LOADED + 1; o < SEALED_NUM_OUTCOMES; o++) {
+    num_shut += keystore_num_sealed(snapshot->keys, (enum sealed_outcome)o);
+  }
   printf("%s: good: %zu keys, %zu grants\n", args->config_path, keystore_num_keys(snapshot->keys),
          rights_num_grants(snapshot->rights));
+  if (num_shut > 0) {
+    printf("%zu sealed keys do not open here; the lines above say why\n", num_shut);
+  }
 }
 
 int main(int argc, char **argv) {

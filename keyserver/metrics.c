@@ -112,6 +112,13 @@ static void write_audit(struct metrics_text *text, const struct server *server) 
 static void write_state(struct metrics_text *text, const struct server *server) {
   total(text, P "log_lost_total", "Log lines that could not be kept.", (double)log_num_lost());
   gauge(text, P "keys", "Private keys loaded.", (double)keystore_num_keys(server->snapshot->keys));
+  metrics_family(text, P "sealed_keys", METRIC_GAUGE,
+                 "Files with sealed keys in the key folders, by what became of them.");
+  for (int o = 0; o < SEALED_NUM_OUTCOMES; o++) {
+    metrics_sample(text, P "sealed_keys",
+                   (double)keystore_num_sealed(server->snapshot->keys, (enum sealed_outcome)o),
+                   "state", sealed_outcome_name((enum sealed_outcome)o), NULL);
+  }
   gauge(text, P "grants", "Grants in force.", (double)rights_num_grants(server->snapshot->rights));
   gauge(text, P "workers", "Signing threads.", (double)server->num_workers);
   gauge(text, P "configuration_generation", "Grows with each reload that succeeded.",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "keyserver/options.h"
 
+#include "common/wire/region_policy.h"
+
 #define SECOND_MS 1000
 #define TEN_MINUTES_MS 600000
 #define DAY_MS 86400000
@@ -261,6 +263,24 @@ static const struct config_option generation_table[] = {
     {.type = CONFIG_END},
 };
 
+static const struct config_option sealing_table[] = {
+    {.name = "identity",
+     .type = CONFIG_PATH,
+     .offset = offsetof(struct sealing_options, identity),
+     .is_required = true,
+     .help = "This server's X25519 private key in PEM, readable by the owner only, as made by "
+             "deputyctl key identity new"},
+    {.name = "attributes",
+     .type = CONFIG_TEXTS,
+     .offset = offsetof(struct sealing_options, attributes),
+     .count_offset = offsetof(struct sealing_options, num_attributes),
+     .is_required = true,
+     .min = 1,
+     .max = REGION_MAX_ATTRIBUTES,
+     .help = "What this server is to the policies of sealed keys, as \"region: EU\""},
+    {.type = CONFIG_END},
+};
+
 static const struct config_option pkcs11_table[] = {
     {.name = "module",
      .type = CONFIG_PATH,
@@ -331,8 +351,13 @@ const struct config_option keyserver_options[] = {
      .is_required = true,
      .min = 1,
      .max = OPTIONS_MAX_KEY_FOLDERS,
-     .help = "Folders with private keys (*.key, PEM or DER, readable by the owner only) and, to "
-             "name them, their certificates (*.pem, *.crt)"},
+     .help = "Folders with private keys (*.key, PEM or DER, readable by the owner only; *.sealed) "
+             "and, to name them, their certificates (*.pem, *.crt)"},
+    {.name = "sealing",
+     .type = CONFIG_OBJECT,
+     .offset = offsetof(struct options, sealing),
+     .children = sealing_table,
+     .help = "Who this server is to sealed keys (*.sealed); without it, it opens none"},
     {.name = "key_folders_watch",
      .type = CONFIG_BOOL,
      .offset = offsetof(struct options, key_folders_watch),

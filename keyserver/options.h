@@ -86,6 +86,13 @@ struct pkcs11_options {
   int64_t num_sessions;
 };
 
+// Who this server is to sealed keys.
+struct sealing_options {
+  char *identity;     // NULL: it opens none
+  char **attributes;  // "region: EU"
+  size_t num_attributes;
+};
+
 // Making keys on request.
 struct generation_options {
   char *folder;  // NULL: none are made
@@ -100,6 +107,7 @@ struct options {
   bool allow_tls12;
   char **key_folders;
   size_t num_key_folders;
+  struct sealing_options sealing;
   bool key_folders_watch;
   int64_t key_folders_settle_ms;
   struct pkcs11_options *pkcs11;
