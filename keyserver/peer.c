@@ -32,6 +32,7 @@ struct peer {
   int64_t opened_ms;
   int64_t active_ms;   // when input last came
   int64_t partial_ms;  // since when a packet is incomplete; 0: none is
+  int64_t closing_ms;  // since when it is being closed
   uint64_t num_requests;
   bool is_open;  // the handshake is done
   bool is_eof;   // the client will ask no more
@@ -93,6 +94,7 @@ static void refresh_rights(struct peer *peer) {
 
 static void close_peer(struct peer *peer) {
   peer->is_closing = true;
+  peer->closing_ms = loop_now_ms(peer->worker->loop);
   tls_stream_close_when_sent(peer->stream);
 }
 
@@ -324,10 +326,35 @@ void peer_free(struct peer *peer) {
   free(peer);
 }
 
-void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining) {
+static bool has_work(const struct peer *peer) {
+  return peer->slow.num > 0 || has_whole_packet(peer) || tls_stream_unsent(peer->stream) > 0 ||
+         tls_stream_has_unread(peer->stream);
+}
+
+// drain ends a connection once nothing is in hand.
+static void drain(struct peer *peer, int64_t now_ms, int64_t draining_ms) {
+  const bool is_quiet = now_ms - peer->active_ms >= PEER_QUIET_MS;
+
+  if (peer->slow.num > 0 || (has_work(peer) && draining_ms < 2 * (int64_t)PEER_BUSY_MS) ||
+      (!is_quiet && draining_ms < PEER_BUSY_MS)) {
+    return;
+  }
+  if (!peer->is_open) {
+    peer_free(peer);
+  } else {
+    close_peer(peer);
+  }
+}
+
+void peer_sweep(struct peer *peer, int64_t now_ms, int64_t draining_ms) {
   const struct limit_options *limits = &peer->worker->snapshot->options.limits;
 
   if (peer->is_closing) {
+    // A client that hangs must not hold up the end of the server.
+    if (draining_ms >= 0 && tls_stream_unsent(peer->stream) == 0 &&
+        now_ms - peer->closing_ms >= PEER_LINGER_MS) {
+      peer_free(peer);
+    }
     return;
   }
   if (peer->partial_ms != 0 && now_ms - peer->partial_ms > limits->packet_ms) {
@@ -335,13 +362,8 @@ void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining) {
     close_peer(peer);
     return;
   }
-  if (!is_draining || peer->slow.num > 0 || now_ms - peer->active_ms < PEER_QUIET_MS) {
-    return;
-  }
-  if (!peer->is_open) {
-    peer_free(peer);
-  } else if (!has_whole_packet(peer)) {
-    close_peer(peer);
+  if (draining_ms >= 0) {
+    drain(peer, now_ms, draining_ms);
   }
 }
 

@@ -22,8 +22,14 @@
 
 // One connection's share of a round, in units of a P-256 signature: 1 ms.
 #define PEER_TURN_COST 64u
-// While draining, a connection that was quiet for so long has nothing in hand.
-#define PEER_QUIET_MS 200
+// Draining: a connection that was quiet for PEER_QUIET_MS has nothing in hand and is closed.
+// One that is never quiet, as a proxy's under load, is closed after PEER_BUSY_MS, between two
+// requests (after twice that, wherever it is): what comes after that is asked of another
+// server by whoever sees the end. Once all is sent, the client has PEER_LINGER_MS to close
+// its side.
+#define PEER_QUIET_MS 50
+#define PEER_BUSY_MS 500
+#define PEER_LINGER_MS 1000
 
 struct worker;
 struct peer;
@@ -33,9 +39,9 @@ struct peer;
 enum status peer_accept(struct worker *worker, int *fd);
 
 // peer_sweep looks at the connection from time to time: it ends one whose packet
-// has been under way for too long and, while draining, one that is quiet. The
-// peer may be gone afterwards.
-void peer_sweep(struct peer *peer, int64_t now_ms, bool is_draining);
+// has been under way for too long and, while draining (for `draining_ms`, else -1), one
+// that is quiet. The peer may be gone afterwards.
+void peer_sweep(struct peer *peer, int64_t now_ms, int64_t draining_ms);
 
 // peer_free closes at once. The worker's list is left.
 void peer_free(struct peer *peer);

@@ -15,7 +15,7 @@
 #define ACCEPT_BATCH 16      // connections of one wake-up; then others' turn
 #define ACCEPT_AGAIN_MS 100  // after descriptors or memory ran out
 #define SWEEP_MS 1000
-#define SWEEP_DRAINING_MS 50
+#define SWEEP_DRAINING_MS 20
 #define LINES_PER_S 5
 #define US_PER_MS 1000
 
@@ -93,7 +93,7 @@ static void on_sweep(void *arg) {
   slow_expire(&worker->slow, clock_monotonic_us() / US_PER_MS);
   for (struct peer *peer = worker->peers; peer != NULL; peer = next) {
     next = peer_next(peer);
-    peer_sweep(peer, now_ms, worker->is_draining);
+    peer_sweep(peer, now_ms, worker->is_draining ? now_ms - worker->drain_began_ms : -1);
   }
   if (worker->is_draining && (worker->peers == NULL || now_ms >= worker->drain_due_ms)) {
     finish(worker);
@@ -166,7 +166,8 @@ static void on_drain(void *arg) {
     return;
   }
   worker->is_draining = true;
-  worker->drain_due_ms = loop_now_ms(worker->loop) + worker->snapshot->options.limits.drain_ms;
+  worker->drain_began_ms = loop_now_ms(worker->loop);
+  worker->drain_due_ms = worker->drain_began_ms + worker->snapshot->options.limits.drain_ms;
   accept_last(worker);
   close_listeners(worker);
   timer_arm_ms(&worker->sweep, 0);

@@ -47,6 +47,7 @@ struct worker {
   size_t num_listeners;
   bool is_accepting;
   bool is_draining;
+  int64_t drain_began_ms;
   int64_t drain_due_ms;
   struct timer sweep;
   struct timer accept_again;  // after descriptors ran out

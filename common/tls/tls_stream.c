@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -655,6 +656,14 @@ struct bytes tls_stream_input(const struct tls_stream *stream) {
 }
 
 void tls_stream_consume(struct tls_stream *stream, size_t len) { buffer_consume(&stream->in, len); }
+
+bool tls_stream_has_unread(const struct tls_stream *stream) {
+  int len = 0;
+
+  return stream->state == OPEN &&
+         (stream->has_unseen_input || stream->bio.len > 0 || SSL_pending(stream->ssl) > 0 ||
+          (ioctl(stream->fd, FIONREAD, &len) == 0 && len > 0));
+}
 
 void tls_stream_pause(struct tls_stream *stream, bool is_paused) {
   bool was_paused = stream->is_paused;

@@ -77,6 +77,8 @@ const SSL *tls_stream_ssl(const struct tls_stream *stream);
 // Input: borrow what is there, then say how much was used.
 struct bytes tls_stream_input(const struct tls_stream *stream);
 void tls_stream_consume(struct tls_stream *stream, size_t len);
+// tls_stream_has_unread: bytes have come that no on_data has shown yet. Asks the kernel.
+bool tls_stream_has_unread(const struct tls_stream *stream);
 // tls_stream_pause stops reading (the owner has too much in hand); resume later. What
 // is in the buffer then is shown again by on_data.
 void tls_stream_pause(struct tls_stream *stream, bool is_paused);
