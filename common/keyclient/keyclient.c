@@ -68,10 +68,10 @@ static void on_tick(void *arg) {
 
   for (size_t i = 0; i < kc->num_servers; i++) {
     struct server *server = &kc->servers[i];
+    kc_health_tick(server, now_ms);  // first: a probe needs a connection without a ping
     for (size_t k = 0; k < server->num_links; k++) {
       kc_health_tick_link(&server->links[k], now_ms);
     }
-    kc_health_tick(server, now_ms);
   }
   timer_arm_ms(&kc->tick, KEYCLIENT_TICK_MS);
 }
