@@ -100,12 +100,22 @@ def test_key_files_that_stop_the_start(server, tmp_path):
     encrypted = pki_module.openssl("pkey", "-in", server.keys["p256"].key, "-aes256", "-passout",
                                    "pass:x")
     assert "encrypted" in bad_key(server, encrypted)
+    assert "encrypted" in bad_key(server, pki_module.openssl(  # the older way, by headers
+        "ec", "-in", server.keys["p256"].key, "-aes128", "-passout", "pass:x"))
+    bad_key(server, pki_module.openssl("pkcs8", "-topk8", "-v2", "aes256", "-outform", "DER", "-in",
+                                       server.keys["p256"].key, "-passout", "pass:x"))
     bad_key(server, b"")
     bad_key(server, b"garbage")
     bad_key(server, good[:len(good) // 2])
     bad_key(server, good + pki_module.make_key(tmp_path / "second.key").read_bytes())
     bad_key(server, server.ca.cert.read_bytes())
-    bad_key(server, pki_module.openssl("genpkey", "-algorithm", "X25519"))
+    for kind in ("X25519", "X448", "ED448"):
+        bad_key(server, pki_module.openssl("genpkey", "-algorithm", kind))
+    for curve in ("secp256k1", "secp224r1", "brainpoolP256r1"):
+        bad_key(server, pki_module.openssl("genpkey", "-algorithm", "EC", "-pkeyopt",
+                                           f"ec_paramgen_curve:{curve}"))
+    bad_key(server, pki_module.openssl("pkey", "-in", server.keys["p256"].key, "-pubout"))
+    bad_key(server, bytes(100000))
     bad_key(server, pki_module.openssl("genpkey", "-algorithm", "RSA", "-pkeyopt",
                                        "rsa_keygen_bits:1024"))
     (server.folder / "bad.key").unlink()

@@ -295,6 +295,44 @@ def test_what_is_two_things_is_refused(server, who):
         None if who == "proxy" else frames.E_NOT_AUTHORISED)
 
 
+GROUPS = {  # RFC 8422: number and length of the point; each has one length, and no other
+    29: bytes(range(32)),
+    23: "p256", 24: "p384", 25: "p521",
+}
+
+
+def point_of(group, folder):
+    """A good point of this group."""
+    if isinstance(GROUPS[group], bytes):
+        return GROUPS[group]
+    spki = pki_module.key_spki(pki_module.make_key(folder / "ecdhe.key", GROUPS[group]))
+    return spki[-{23: 65, 24: 97, 25: 133}[group]:]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_tls12_parameters_of_wrong_length(server, group, tmp_path):
+    """Whole, they are signed; with one byte more or less anywhere, or with another curve's
+    number or length byte, they are nothing."""
+    point = point_of(group, tmp_path)
+    good = frames.tls12_message(point=point, group=group)
+    assert ask(server, "proxy", "p256", ECDSA_SHA256, good) is None
+    others = [g for g in (*GROUPS, 30, 21, 0, 0x11EC) if g != group]
+    bad = [good[:-1], good + b"\0", good[1:], b"\0" + good, good[:32], good[:64], good[:67], good[:68],
+           frames.tls12_message(point=point[:-1], group=group),
+           frames.tls12_message(point=point + b"\0", group=group),
+           good[:67] + bytes([len(point) - 1]) + point, good[:67] + bytes([len(point) + 1]) + point,
+           good[:67] + b"\0" + point, frames.tls12_message(client_random=bytes(31), point=point,
+                                                          group=group),
+           *(frames.tls12_message(point=point, group=g) for g in others),
+           *(good[:64] + bytes([kind]) + good[65:] for kind in (0, 1, 2, 4, 255))]
+    if group != 29:
+        bad += [good[:68] + b"\2" + point[1:], good[:-1] + bytes([good[-1] ^ 1])]  # not on the curve
+    before = server.metric("refusals_total", reason="no_purpose")
+    for message in bad:
+        assert ask(server, "proxy", "p256", ECDSA_SHA256, message) == frames.E_BAD_MESSAGE, message
+    assert server.metric("refusals_total", reason="no_purpose") == before + len(bad)
+
+
 @pytest.mark.parametrize("prefix", [b"\0", b" ", b"\x30\x82\x01\x00", bytes(32), bytes(64), b" " * 64,
                                     frames.tls13_message(), frames.tls12_message(),
                                     b" " * 64 + b"TLS 1.3, server CertificateVerify\0"])
