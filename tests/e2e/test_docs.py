@@ -29,7 +29,8 @@ def samples_fixture(tmp_path, pki):
     for sample in (DOCS / "examples").glob("*.json"):
         text = sample.read_text()
         # What a packager would have made for the user "deputy".
-        for folder in ("/var/log/deputy", "/var/lib/deputy", "/run/deputy"):
+        for folder in ("/var/log/deputy-keyserver", "/var/log/deputy-dcissuer",
+                       "/var/log/deputy-proxy", "/var/lib/deputy-proxy", "/run/deputy"):
             (tmp_path / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
             text = text.replace(f'"{folder}/', f'"{tmp_path}{folder}/')
         (tmp_path / sample.name).write_text(text)
@@ -54,6 +55,17 @@ def test_sample_configuration_is_good(samples, program):
     config = samples / f"{program}.json"
     done = run(BIN_DIR / f"deputy-{program}", "--config", config, "--check-config")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+@pytest.mark.parametrize("program", ["deputy-keyserver", "deputy-dcissuer", "deputy-proxy"])
+def test_sample_unit_is_good(tmp_path, program):
+    text = (DOCS / "examples" / f"{program}.service").read_text()
+    assert f"/usr/local/bin/{program} " in text
+    unit = tmp_path / f"{program}.service"
+    unit.write_text(text.replace("/usr/local/bin/", f"{BIN_DIR}/"))
+    done = run("systemd-analyze", "verify", "--man=no", unit)
+    assert done.returncode == 0 and done.stdout + done.stderr == "", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("program", ["keyserver", "dcissuer", "proxy"])
