@@ -142,6 +142,14 @@ static void write_http(struct metrics_text *text, const struct metrics_view *vie
        offsetof(struct http_server_stats, num_cut)},
   };
   const struct http_server *servers[] = {view->api, view->plain};
+
+  metrics_family(text, PREFIX "client_certificates_refused_total", METRIC_COUNTER,
+                 "Handshakes that failed for the client's certificate, by reason.");
+  for (int i = TLS_REFUSAL_NONE + 1; i < TLS_REFUSAL_NUM; i++) {
+    metrics_sample(text, PREFIX "client_certificates_refused_total",
+                   (double)http_server_stats(view->api)->num_untrusted[i], "reason",
+                   tls_refusal_name((enum tls_refusal)i), NULL);
+  }
   static const char *const names[] = {"api", "metrics"};
 
   for (size_t row = 0; row < sizeof(rows) / sizeof(rows[0]); row++) {

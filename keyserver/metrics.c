@@ -82,6 +82,22 @@ static void write_connections(struct metrics_text *text, const struct server *se
     metrics_sample(text, P "connections_closed_total", SUM_AT(num_ends, i), "end",
                    tls_stream_end_name((enum tls_stream_end)i), NULL);
   }
+  metrics_family(text, P "client_certificates_refused_total", METRIC_COUNTER,
+                 "Handshakes that failed for the client's certificate, by reason.");
+  for (int i = TLS_REFUSAL_NONE + 1; i < TLS_REFUSAL_NUM; i++) {
+    metrics_sample(text, P "client_certificates_refused_total", SUM_AT(num_untrusted, i), "reason",
+                   tls_refusal_name((enum tls_refusal)i), NULL);
+  }
+  metrics_family(text, P "connections_dropped_total", METRIC_COUNTER,
+                 "Connections closed as a reload would let their client in no more, by reason.");
+  for (int i = TLS_REFUSAL_NONE + 1; i < TLS_REFUSAL_NUM; i++) {
+    metrics_sample(text, P "connections_dropped_total", SUM_AT(num_dropped, i), "reason",
+                   tls_refusal_name((enum tls_refusal)i), NULL);
+  }
+  gauge(
+      text, P "crl_next_update_seconds",
+      "When the first of the revocation lists of tls.crl is out of date (POSIX); 0: none is used.",
+      (double)trust_crl_ends_s(server->snapshot->tls));
   total(text, P "packet_timeouts_total", "Connections closed within a packet that took too long.",
         SUM(num_packet_timeouts));
   total(text, P "accept_errors_total", "Accepts that failed: descriptors or memory ran out.",

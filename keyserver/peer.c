@@ -12,6 +12,7 @@
 #include "common/net/address.h"
 #include "common/tls/context.h"
 #include "common/tls/tls_stream.h"
+#include "common/tls/trust.h"
 #include "common/wire/frame.h"
 #include "keyserver/worker.h"
 
@@ -25,7 +26,8 @@ struct peer {
   struct tls_stream *stream;
   struct census_entry *client;  // NULL before the handshake is done
   struct asker asker;
-  uint64_t generation;  // of the snapshot that `asker` was made for
+  uint64_t generation;             // of the snapshot that `asker` was made for
+  uint8_t trust_id[TRUST_ID_LEN];  // by which its certificate was found good
   struct audit_subject subject;
   struct slow_owner slow;  // requests that signer threads have
   size_t max_output_len;   // of the stream
@@ -64,6 +66,9 @@ static void remove_from_list(struct peer *peer) {
   if (peer->next != NULL) {
     peer->next->prev = peer->prev;
   }
+  if (worker->recheck_at == peer) {
+    worker->recheck_at = peer->next;
+  }
   worker->num_peers--;
 }
 
@@ -78,6 +83,38 @@ static bool has_name(const void *arg, const char *name) {
   return tls_peer_has_name(tls_stream_ssl(peer->stream), name);
 }
 
+static void close_peer(struct peer *peer) {
+  peer->is_closing = true;
+  peer->closing_ms = loop_now_ms(peer->worker->loop);
+  tls_stream_close_when_sent(peer->stream);
+}
+
+// check_again drops a client that would not be let in any more, as it was revoked or
+// its CA has gone.
+static void check_again(struct peer *peer) {
+  static struct log_gate gate;
+  uint64_t num_held = 0;
+  struct worker *worker = peer->worker;
+  const uint8_t *id = trust_id(worker->snapshot->tls);
+  enum tls_refusal refusal = TLS_REFUSAL_NONE;
+
+  if (memcmp(peer->trust_id, id, TRUST_ID_LEN) == 0) {
+    return;
+  }
+  refusal = trust_check_again(worker->snapshot->tls, tls_stream_ssl(peer->stream));
+  if (refusal == TLS_REFUSAL_NONE) {
+    memcpy(peer->trust_id, id, TRUST_ID_LEN);
+    return;
+  }
+  counter_add_own(&worker->stats.num_dropped[refusal], 1);
+  if (log_gate_pass(&gate, LINES_PER_S, &num_held)) {
+    log_warn(peer->id, "client_dropped", "peer=%s client=%s why=%s held=%llu",
+             peer->subject.address, peer->subject.client.name, tls_refusal_name(refusal),
+             (unsigned long long)num_held);
+  }
+  close_peer(peer);
+}
+
 // refresh_rights looks the client up again when the snapshot is another one: a
 // right that was taken away is gone with the next request.
 static void refresh_rights(struct peer *peer) {
@@ -86,16 +123,17 @@ static void refresh_rights(struct peer *peer) {
   if (peer->generation == snapshot->generation) {
     return;
   }
+  check_again(peer);
   asker_init(&peer->asker, snapshot->keys);
   rights_of_client(&peer->asker.rights, snapshot->rights, peer->subject.client.spki_sha256,
                    has_name, peer);
   peer->generation = snapshot->generation;
 }
 
-static void close_peer(struct peer *peer) {
-  peer->is_closing = true;
-  peer->closing_ms = loop_now_ms(peer->worker->loop);
-  tls_stream_close_when_sent(peer->stream);
+void peer_check(struct peer *peer) {
+  if (peer->is_open && !peer->is_closing) {
+    refresh_rights(peer);
+  }
 }
 
 static void turn_away(struct peer *peer, enum turned_away why, const char *text) {
@@ -132,6 +170,7 @@ static void on_open(void *arg) {
     turn_away(peer, TURNED_AWAY_MEMORY, status_name(st));
     return;
   }
+  memcpy(peer->trust_id, trust_id(SSL_get_SSL_CTX(tls_stream_ssl(peer->stream))), TRUST_ID_LEN);
   refresh_rights(peer);
   log_debug(peer->id, "open", "peer=%s client=%s grants=%zu", peer->subject.address,
             peer->subject.client.name, peer->asker.rights.num_grants);
@@ -272,6 +311,8 @@ static void on_data(void *arg) {
   peer->active_ms = loop_now_ms(peer->worker->loop);
   if (!peer->is_closing) {
     refresh_rights(peer);
+  }
+  if (!peer->is_closing) {  // still
     serve(peer);
   }
 }
@@ -308,6 +349,10 @@ static void on_end(void *arg, enum tls_stream_end end, const char *why) {
   struct peer *peer = arg;
 
   counter_add_own(&peer->worker->stats.num_ends[end], 1);
+  if (end == TLS_STREAM_HANDSHAKE_FAILED) {
+    const enum tls_refusal refusal = tls_refusal_of(tls_stream_ssl(peer->stream), why);
+    counter_add_own(&peer->worker->stats.num_untrusted[refusal], 1);
+  }
   log_end(peer, end, why);
   peer_free(peer);
 }

@@ -43,6 +43,10 @@ enum status peer_accept(struct worker *worker, int *fd);
 // that is quiet. The peer may be gone afterwards.
 void peer_sweep(struct peer *peer, int64_t now_ms, int64_t draining_ms);
 
+// peer_check looks at a client again after a reload: one that would not be let in any
+// more is dropped. It may verify signatures.
+void peer_check(struct peer *peer);
+
 // peer_free closes at once. The worker's list is left.
 void peer_free(struct peer *peer);
 

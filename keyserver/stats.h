@@ -6,6 +6,7 @@
 
 #include "common/base/metrics.h"
 #include "common/tls/tls_stream.h"
+#include "common/tls/trust.h"
 #include "common/wire/signing_input.h"
 #include "keyserver/request.h"
 
@@ -30,6 +31,8 @@ struct stats {
   struct counter num_accepted;
   struct counter num_opened;  // handshake done
   struct counter num_ends[STATS_NUM_ENDS];
+  struct counter num_untrusted[TLS_REFUSAL_NUM];  // handshakes; NONE: not for the certificate
+  struct counter num_dropped[TLS_REFUSAL_NUM];    // connections, after a reload
   struct counter num_packet_timeouts;
   struct counter num_turned_away[TURNED_AWAY_NUM];
   struct counter num_accept_errors;

@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/tls/trust.h"
 #include "common/wire/frame.h"
 #include "keyserver/peer.h"
 
@@ -16,6 +17,8 @@
 #define ACCEPT_AGAIN_MS 100  // after descriptors or memory ran out
 #define SWEEP_MS 1000
 #define SWEEP_DRAINING_MS 20
+#define RECHECK_BATCH 4  // clients that are verified anew at a time: under a millisecond
+#define RECHECK_PAUSE_MS 2
 #define LINES_PER_S 5
 #define US_PER_MS 1000
 
@@ -122,12 +125,35 @@ static void use_snapshot(struct worker *worker, struct snapshot *snapshot) {
   atomic_store(&worker->generation, snapshot->generation);
 }
 
+// on_recheck looks at some clients again, and leaves time for requests. A client
+// that asks before its turn is looked at first (peer.c).
+static void on_recheck(void *arg) {
+  struct worker *worker = arg;
+
+  for (int i = 0; i < RECHECK_BATCH && worker->recheck_at != NULL; i++) {
+    struct peer *peer = worker->recheck_at;
+    worker->recheck_at = peer_next(peer);
+    peer_check(peer);
+  }
+  if (worker->recheck_at != NULL) {
+    timer_arm_ms(&worker->recheck, RECHECK_PAUSE_MS);
+  }
+}
+
 static void on_adopt(void *arg) {
   struct worker *worker = arg;
   struct snapshot *snapshot = atomic_exchange(&worker->next_snapshot, NULL);
+  bool is_other_trust = false;
 
-  if (snapshot != NULL) {  // else an earlier post took it
-    use_snapshot(worker, snapshot);
+  if (snapshot == NULL) {
+    return;  // an earlier post took it
+  }
+  is_other_trust =
+      memcmp(trust_id(snapshot->tls), trust_id(worker->snapshot->tls), TRUST_ID_LEN) != 0;
+  use_snapshot(worker, snapshot);
+  if (is_other_trust) {
+    worker->recheck_at = worker->peers;
+    timer_arm_ms(&worker->recheck, 0);
   }
 }
 
@@ -210,6 +236,7 @@ enum status worker_init(struct worker *worker, unsigned index, struct snapshot *
   slow_init(&worker->slow, worker->loop, &peer_slow_events, &worker->dispatcher);
   worker->dispatcher.slow = &worker->slow;
   TRY(timer_init(&worker->sweep, worker->loop, on_sweep, worker));
+  TRY(timer_init(&worker->recheck, worker->loop, on_recheck, worker));
   TRY(timer_init(&worker->accept_again, worker->loop, on_accept_again, worker));
   TRY(watch_listeners(worker, fds, num_fds));
   timer_arm_ms(&worker->sweep, SWEEP_MS);
@@ -264,6 +291,7 @@ void worker_cleanup(struct worker *worker) {
   close_listeners(worker);
   if (worker->loop != NULL) {
     timer_cleanup(&worker->sweep);
+    timer_cleanup(&worker->recheck);
     timer_cleanup(&worker->accept_again);
     loop_free(worker->loop);
     worker->loop = NULL;

@@ -53,7 +53,9 @@ struct worker {
   struct timer accept_again;  // after descriptors ran out
   struct peer *peers;         // doubly linked
   size_t num_peers;
-  uint64_t last_id;  // of connections, for log lines
+  struct timer recheck;     // of clients, after a reload has changed who is let in
+  struct peer *recheck_at;  // the next one
+  uint64_t last_id;         // of connections, for log lines
   unsigned index;
 };
 

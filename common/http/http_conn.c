@@ -14,6 +14,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/tls/tls_error.h"
+#include "common/tls/trust.h"
 
 #define WRITE_MAX_LEN 16384u  // one TLS record
 
@@ -344,6 +345,7 @@ static void log_handshake(struct http_conn *conn, const char *reason) {
 
 static enum step step_handshake(struct http_conn *conn) {
   char reason[TLS_ERROR_TEXT_LEN] = "";
+  enum tls_refusal refusal = TLS_REFUSAL_NONE;
   int64_t spent_ms = 0;
   int result = SSL_do_handshake(conn->ssl);
   if (result == 1) {
@@ -357,7 +359,11 @@ static enum step step_handshake(struct http_conn *conn) {
       return STEP_WAIT;
     default:
       (void)tls_error_drain(reason, sizeof(reason));
-      log_handshake(conn, reason[0] != '\0' ? reason : "closed");
+      refusal = tls_refusal_of(conn->ssl, reason);
+      conn->server->stats.num_untrusted[refusal]++;
+      log_handshake(conn, refusal != TLS_REFUSAL_NONE ? tls_refusal_name(refusal)
+                          : reason[0] != '\0'         ? reason
+                                                      : "closed");
       http_conn_kill(conn);
       return STEP_WAIT;
   }

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/net/address.h"
 #include "common/net/loop.h"
+#include "common/tls/trust.h"
 
 #define HTTP_MAX_HEADERS_LEN (16u << 10)
 #define HTTP_REQUEST_TIMEOUT_MS 30000  // a whole request, TLS handshake included
@@ -43,14 +44,15 @@ struct http_server_config {
 
 struct http_server_stats {
   _Atomic uint64_t num_requests;
-  _Atomic uint64_t num_connections;       // ever
-  _Atomic uint64_t num_open;              // now
-  _Atomic uint64_t num_refused;           // over max_connections
-  _Atomic uint64_t num_handshake_failed;  // TLS
-  _Atomic uint64_t num_malformed;         // 400, 417, 501, 505: not asked of any route
-  _Atomic uint64_t num_too_large;         // 413, 431
-  _Atomic uint64_t num_timeouts;          // request or reply not through in time
-  _Atomic uint64_t num_cut;               // ended within a request or a reply
+  _Atomic uint64_t num_connections;                 // ever
+  _Atomic uint64_t num_open;                        // now
+  _Atomic uint64_t num_refused;                     // over max_connections
+  _Atomic uint64_t num_handshake_failed;            // TLS
+  _Atomic uint64_t num_untrusted[TLS_REFUSAL_NUM];  // of these, for the peer's certificate
+  _Atomic uint64_t num_malformed;                   // 400, 417, 501, 505: not asked of any route
+  _Atomic uint64_t num_too_large;                   // 413, 431
+  _Atomic uint64_t num_timeouts;                    // request or reply not through in time
+  _Atomic uint64_t num_cut;                         // ended within a request or a reply
 };
 
 // http_server_new makes a server on the loop; http_server_listen adds a

@@ -12,14 +12,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/tls/cert.h"
-#include "common/tls/pem.h"
 #include "common/tls/tls_error.h"
+#include "common/tls/trust.h"
 
 // Of TLS 1.2 only what foreign key-server clients need; the suites of TLS 1.3 are
 // not configurable in BoringSSL.
 #define TLS12_SUITES "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+
+static const char *const crl_words[] = {
+    [TLS_CRL_REFUSE] = "refuse", [TLS_CRL_ACCEPT] = "accept", NULL};
 
 const struct config_option tls_identity_options[] = {
     {.name = "ca",
@@ -37,46 +39,20 @@ const struct config_option tls_identity_options[] = {
      .offset = offsetof(struct tls_identity, key),
      .is_required = true,
      .help = "PEM file with the private key of that certificate; readable by its owner only."},
+    {.name = "crl",
+     .type = CONFIG_PATHS,
+     .offset = offsetof(struct tls_identity, crl),
+     .count_offset = offsetof(struct tls_identity, num_crl),
+     .help = "Revocation lists (PEM or DER): files, or folders of *.crl and *.pem files. With any, "
+             "a peer whose CA has no list here is refused. Read again on a reload."},
+    {.name = "crl_when_stale",
+     .type = CONFIG_WORD,
+     .offset = offsetof(struct tls_identity, crl_when_stale),
+     .fallback = "refuse",
+     .words = crl_words,
+     .help = "What happens to peers whose CA's revocation list is past its nextUpdate."},
     {.type = CONFIG_END},
 };
-
-// --- whom we trust ---------------------------------------------------------------
-
-struct ca_reader {
-  SSL_CTX *ctx;
-  const char *path;
-  size_t num;
-};
-
-static enum status add_ca(void *arg, struct bytes der, struct errmsg *err) {
-  struct ca_reader *reader = arg;
-  const uint8_t *at = der.data;
-  X509 *x509 = d2i_X509(NULL, &at, (long)der.len);
-  enum status st = STATUS_OK;
-
-  reader->num++;
-  if (x509 == NULL || at != der.data + der.len) {
-    st = errmsg_set(err, STATUS_FORMAT, "%s: certificate %zu cannot be parsed", reader->path,
-                    reader->num);
-  } else if (X509_check_ca(x509) != 1) {
-    // With partial chains a leaf in this file would be trusted as itself.
-    st = errmsg_set(err, STATUS_REFUSED,
-                    "%s: certificate %zu is not a CA (basicConstraints); list only CAs here",
-                    reader->path, reader->num);
-  } else if (!X509_STORE_add_cert(SSL_CTX_get_cert_store(reader->ctx), x509) ||
-             !SSL_CTX_add_client_CA(reader->ctx, x509)) {
-    st = errmsg_set(err, STATUS_MEMORY, "%s: no memory", reader->path);
-  }
-  X509_free(x509);
-  ERR_clear_error();
-  return st;
-}
-
-static enum status load_trust(SSL_CTX *ctx, const char *path, struct errmsg *err) {
-  struct ca_reader reader = {.ctx = ctx, .path = path};
-
-  return pem_read_certificates(path, CERT_FILE_MAX_LEN, add_ca, &reader, err);
-}
 
 // --- who we are ------------------------------------------------------------------
 
@@ -123,35 +99,6 @@ out:
   return st;
 }
 
-// --- verification ----------------------------------------------------------------
-
-// verify_peer is the library's own verification at our clock, and one thing more:
-// a leaf without any EKU passes for every purpose there, and for none here.
-static int verify_peer(X509_STORE_CTX *store, uint32_t purpose) {
-  X509 *leaf = X509_STORE_CTX_get0_cert(store);
-
-  X509_STORE_CTX_set_time(store, 0, (time_t)clock_wall_s());
-  if (X509_verify_cert(store) != 1) {
-    return 0;
-  }
-  if (leaf == NULL || !(X509_get_extension_flags(leaf) & EXFLAG_XKUSAGE) ||
-      !(X509_get_extended_key_usage(leaf) & purpose)) {
-    X509_STORE_CTX_set_error(store, X509_V_ERR_INVALID_PURPOSE);
-    return 0;
-  }
-  return 1;
-}
-
-static int verify_client(X509_STORE_CTX *store, void *arg) {
-  (void)arg;
-  return verify_peer(store, XKU_SSL_CLIENT);
-}
-
-static int verify_server(X509_STORE_CTX *store, void *arg) {
-  (void)arg;
-  return verify_peer(store, XKU_SSL_SERVER);
-}
-
 // --- contexts --------------------------------------------------------------------
 
 // Connections between our parts live long: resumption would save little, and a
@@ -171,9 +118,9 @@ static enum status set_protocols(SSL_CTX *ctx, bool allow_tls12) {
   return STATUS_OK;
 }
 
+// context_new makes one that verifies peers and has no identity yet.
 static enum status context_new(SSL_CTX **out, const struct tls_identity *identity, bool allow_tls12,
-                               int (*verify)(X509_STORE_CTX *store, void *arg),
-                               struct errmsg *err) {
+                               bool is_server, struct errmsg *err) {
   enum status st = STATUS_OK;
   SSL_CTX *ctx = SSL_CTX_new(TLS_method());
 
@@ -184,11 +131,7 @@ static enum status context_new(SSL_CTX **out, const struct tls_identity *identit
   switch_resumption_off(ctx);
   SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN);  // send what the file holds, search no more
   SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-  SSL_CTX_set_cert_verify_callback(ctx, verify, NULL);
-  // Each CA of the file is an anchor, also when it is an intermediate.
-  X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
-  TRY(load_trust(ctx, identity->ca, err));
-  TRY(load_identity(ctx, identity, err));
+  TRY(trust_load(ctx, identity, is_server, err));
   *out = ctx;
   ctx = NULL;
 
@@ -198,14 +141,34 @@ out:
   return st;
 }
 
+static enum status context_whole(SSL_CTX **out, const struct tls_identity *identity,
+                                 bool allow_tls12, bool is_server, struct errmsg *err) {
+  enum status st = context_new(out, identity, allow_tls12, is_server, err);
+
+  if (st == STATUS_OK) {
+    st = load_identity(*out, identity, err);
+  }
+  if (st != STATUS_OK) {
+    SSL_CTX_free(*out);
+    *out = NULL;
+  }
+  ERR_clear_error();
+  return st;
+}
+
 enum status tls_context_server(SSL_CTX **out, const struct tls_identity *identity, bool allow_tls12,
                                struct errmsg *err) {
-  return context_new(out, identity, allow_tls12, verify_client, err);
+  return context_whole(out, identity, allow_tls12, true, err);
 }
 
 enum status tls_context_client(SSL_CTX **out, const struct tls_identity *identity, bool allow_tls12,
                                struct errmsg *err) {
-  return context_new(out, identity, allow_tls12, verify_server, err);
+  return context_whole(out, identity, allow_tls12, false, err);
+}
+
+enum status tls_context_trust(SSL_CTX **out, const struct tls_identity *identity,
+                              struct errmsg *err) {
+  return context_new(out, identity, false, true, err);
 }
 
 static bool is_ip(const char *host) {
@@ -300,18 +263,14 @@ static void fold_case(char *text) {
   }
 }
 
-enum status tls_peer_read(struct tls_peer *out, const SSL *ssl) {
+enum status tls_peer_of_certificate(struct tls_peer *out, const X509 *x509) {
   enum status st = STATUS_OK;
-  X509 *x509 = SSL_get_peer_certificate(ssl);
   GENERAL_NAMES *names = NULL;
   const ASN1_STRING *name;
   uint8_t *spki = NULL;
   int spki_len;
 
   memset(out, 0, sizeof *out);
-  if (x509 == NULL) {
-    TRY(STATUS_NOT_FOUND);
-  }
   names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
   name = find_name(names, GEN_DNS);
   if (name != NULL) {
@@ -331,8 +290,19 @@ enum status tls_peer_read(struct tls_peer *out, const SSL *ssl) {
 out:
   OPENSSL_free(spki);
   GENERAL_NAMES_free(names);
-  X509_free(x509);
   ERR_clear_error();
+  return st;
+}
+
+enum status tls_peer_read(struct tls_peer *out, const SSL *ssl) {
+  X509 *x509 = SSL_get_peer_certificate(ssl);
+  enum status st = STATUS_NOT_FOUND;
+
+  memset(out, 0, sizeof *out);
+  if (x509 != NULL) {
+    st = tls_peer_of_certificate(out, x509);
+  }
+  X509_free(x509);
   return st;
 }
 
@@ -340,10 +310,8 @@ static bool equals_folded(struct bytes in, const char *name) {
   return in.len == strlen(name) && strncasecmp((const char *)in.data, name, in.len) == 0;
 }
 
-bool tls_peer_has_name(const SSL *ssl, const char *name) {
-  X509 *x509 = SSL_get_peer_certificate(ssl);
-  GENERAL_NAMES *names =
-      x509 == NULL ? NULL : X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+bool tls_certificate_has_name(const X509 *x509, const char *name) {
+  GENERAL_NAMES *names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
   bool is_found = false;
 
   for (size_t i = 0; names != NULL && i < sk_GENERAL_NAME_num(names) && !is_found; i++) {
@@ -356,7 +324,14 @@ bool tls_peer_has_name(const SSL *ssl, const char *name) {
     }
   }
   GENERAL_NAMES_free(names);
-  X509_free(x509);
   ERR_clear_error();
+  return is_found;
+}
+
+bool tls_peer_has_name(const SSL *ssl, const char *name) {
+  X509 *x509 = SSL_get_peer_certificate(ssl);
+  const bool is_found = x509 != NULL && tls_certificate_has_name(x509, name);
+
+  X509_free(x509);
   return is_found;
 }

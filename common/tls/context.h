@@ -17,7 +17,12 @@ struct tls_identity {
   char *ca;           // PEM file: CAs whose peers are let in
   char *certificate;  // PEM file: own chain
   char *key;          // PEM file, private to us
+  char **crl;         // files and folders of revocation lists; none: nothing is revoked
+  size_t num_crl;
+  int crl_when_stale;  // enum tls_crl_policy
 };
+// What becomes of peers whose CA's revocation list is past its nextUpdate.
+enum tls_crl_policy { TLS_CRL_REFUSE, TLS_CRL_ACCEPT };
 extern const struct config_option tls_identity_options[];
 
 // tls_context_server: mutual TLS 1.3; with `allow_tls12` also TLS 1.2 with
@@ -30,6 +35,10 @@ enum status tls_context_server(SSL_CTX **out, const struct tls_identity *identit
 // and, by tls_context_expect, its name.
 enum status tls_context_client(SSL_CTX **out, const struct tls_identity *identity, bool allow_tls12,
                                struct errmsg *err);
+// tls_context_trust makes a server's context without an identity of its own: for
+// trust_check (trust.h) alone.
+enum status tls_context_trust(SSL_CTX **out, const struct tls_identity *identity,
+                              struct errmsg *err);
 // tls_expect_host sets SNI (if a name) and the name or IP the peer must have.
 enum status tls_expect_host(SSL *ssl, const char *host);
 
@@ -43,5 +52,8 @@ struct tls_peer {
 enum status tls_peer_read(struct tls_peer *out, const SSL *ssl);
 // tls_peer_has_name: is `name` one of its dNSNames or URIs (case folded)?
 bool tls_peer_has_name(const SSL *ssl, const char *name);
+// The same of a certificate that is not, or not yet, a peer's.
+enum status tls_peer_of_certificate(struct tls_peer *out, const X509 *x509);
+bool tls_certificate_has_name(const X509 *x509, const char *name);
 
 #endif  // DEPUTY_COMMON_TLS_CONTEXT_H_

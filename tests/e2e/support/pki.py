@@ -7,12 +7,16 @@
     leaf = ca.issue_leaf("demo.test", delegation=True)
 """
 
+import datetime
 import functools
 import hashlib
 import os
 import pathlib
 import ssl
 import subprocess
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 DELEGATION_USAGE = "1.3.6.1.4.1.44363.44"  # RFC 9345, section 4.2
 
@@ -144,6 +148,24 @@ class Ca(Identity):
         kwargs.setdefault("eku", "serverAuth")
         name = kwargs.pop("name", host.replace("*", "_"))
         return self.issue(name, delegation=delegation, **kwargs)
+
+    def crl(self, path, revoked=(), start=-3600, end=7 * 86400, der=False, key=None):
+        """Writes a revocation list of these identities. `start` and `end` count from now, in
+        seconds; `key` is another CA whose key signs it."""
+        now = datetime.datetime.utcnow().replace(microsecond=0)
+        name = x509.load_pem_x509_certificate(self.cert.read_bytes()).subject
+        builder = x509.CertificateRevocationListBuilder().issuer_name(name)
+        builder = builder.last_update(now + datetime.timedelta(seconds=start))
+        builder = builder.next_update(now + datetime.timedelta(seconds=end))
+        for identity in revoked:
+            serial = x509.load_der_x509_certificate(identity.der()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial)
+            builder = builder.add_revoked_certificate(entry.revocation_date(now).build())
+        signer = serialization.load_pem_private_key((key or self).key.read_bytes(), None)
+        crl = builder.sign(signer, hashes.SHA256())
+        encoding = serialization.Encoding.DER if der else serialization.Encoding.PEM
+        path.write_bytes(crl.public_bytes(encoding))
+        return path
 
     def _sign_dated(self, csr, ext, cert, start, end):
         # "openssl x509" of 3.0 cannot choose dates; "openssl ca" can.
