@@ -14,6 +14,7 @@ static const struct subcommand subcommands[] = {
     {"nss", "TLS 1.3 handshakes by NSS, which checks all that Firefox would", nss_main},
 #endif
     {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
+    {"make-certificates", "a million names with real leaves, for a store", make_certificates_main},
     {"floor", "the least that can be spent: handshakes in memory, bare crypto", floor_main},
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
@@ -21,7 +22,7 @@ static const struct subcommand subcommands[] = {
 static void print_usage(FILE *file) {
   (void)fprintf(file, "usage: deputy-bench SUBCOMMAND [options]\n\n");
   for (size_t i = 0; i < NUM_SUBCOMMANDS; i++) {
-    (void)fprintf(file, "  %-12s %s\n", subcommands[i].name, subcommands[i].summary);
+    (void)fprintf(file, "  %-18s %s\n", subcommands[i].name, subcommands[i].summary);
   }
   (void)fprintf(file,
                 "\n'deputy-bench SUBCOMMAND --help' has the options; --version the version.\n"

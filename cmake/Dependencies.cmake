@@ -6,6 +6,7 @@
 #   Deputy::curl     libcurl, GnuTLS flavour
 #   Deputy::gnutls   for common/revocation/ocsp.c only: an OCSP parser
 #   Deputy::jansson  Deputy::lmdb  Deputy::cmocka  Deputy::seccomp
+#   Deputy::idn2     deputyctl only: names with letters beyond ASCII
 #   Deputy::p11kit   headers only: PKCS#11 modules are dlopened
 
 find_package(PkgConfig REQUIRED)
@@ -27,6 +28,7 @@ deputy_find_library(curl libcurl)
 deputy_find_library(gnutls gnutls)
 deputy_find_library(jansson jansson)
 deputy_find_library(lmdb lmdb)
+deputy_find_library(idn2 libidn2)
 if(BUILD_TESTING)
   deputy_find_library(cmocka cmocka)
 endif()

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "ctl/ctl.h"
+#include "ctl/store.h"
 #include "version.h"
 
 static const struct ctl_command commands[] = {
@@ -62,6 +64,8 @@ static const struct ctl_command commands[] = {
     {"revocation", "check", CTL_CHAIN | CTL_MAX_CRL | CTL_NONCE, CTL_CHAIN, 0, 1, 1,
      ctl_run_revocation, "ask the CA by OCSP and CRL whether a chain's leaf is revoked",
      "Needs no proxy. Exit code 0: good; 3: revoked; 4: nobody can tell."},
+    {"store", "COMMAND ...", 0, 0, 0, 0, SIZE_MAX, store_run_late,
+     "a certificate store on disk: import, verify, drill ...; needs no proxy", ""},
     {0},
 };
 
@@ -70,6 +74,9 @@ int main(int argc, char **argv) {
   struct errmsg err = {0};
   const struct ctl_command *command = NULL;
 
+  if (argc > 1 && strcmp(argv[1], "store") == 0) {
+    return store_main(argc - 1, argv + 1);  // has commands and options of its own
+  }
   if (ctl_parse(&args, &command, commands, argc, argv, &err) != STATUS_OK) {
     (void)fprintf(stderr, "deputyctl: %s\n", err.text);
     return CTL_USAGE;

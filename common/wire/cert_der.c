@@ -244,7 +244,6 @@ static bool read_spki(struct cert_der *out, CBS *tbs) {
     return false;
   }
   out->bits = rest_of(&bits);
-  out->kind = key_kind_of_spki(out->spki);
   return true;
 }
 
@@ -269,14 +268,12 @@ static bool read_tbs(struct cert_der *out, CBS *tbs) {
          read_extensions(out, tbs) && CBS_len(tbs) == 0;
 }
 
-enum status cert_der_parse(struct cert_der *out, struct bytes der) {
+// read_certificate reads all but the key itself.
+static bool read_certificate(struct cert_der *out, struct bytes der) {
   CBS cbs;
   CBS certificate;
   CBS tbs;
   *out = (struct cert_der){0};
-  if (der.len > CERT_DER_MAX_LEN) {
-    return STATUS_LIMIT;
-  }
   CBS_init(&cbs, der.data, der.len);
   if (!CBS_get_asn1(&cbs, &certificate, CBS_ASN1_SEQUENCE) || CBS_len(&cbs) != 0 ||
       !CBS_get_asn1(&certificate, &tbs, CBS_ASN1_SEQUENCE) ||
@@ -284,9 +281,26 @@ enum status cert_der_parse(struct cert_der *out, struct bytes der) {
       !CBS_get_asn1(&certificate, NULL, CBS_ASN1_BITSTRING) || CBS_len(&certificate) != 0 ||
       !read_tbs(out, &tbs)) {
     *out = (struct cert_der){0};  // nobody goes on with half a certificate
+    return false;
+  }
+  return true;
+}
+
+enum status cert_der_parse(struct cert_der *out, struct bytes der) {
+  if (der.len > CERT_DER_MAX_LEN) {
+    *out = (struct cert_der){0};
+    return STATUS_LIMIT;
+  }
+  if (!read_certificate(out, der)) {
     return STATUS_FORMAT;
   }
+  out->kind = key_kind_of_spki(out->spki);
   return STATUS_OK;
+}
+
+bool cert_der_is_ca(struct bytes der) {
+  struct cert_der cert;
+  return der.len <= CERT_DER_MAX_LEN && read_certificate(&cert, der) && cert.is_ca;
 }
 
 enum status cert_der_measure(size_t *out_len, struct bytes in) {

@@ -41,6 +41,9 @@ struct cert_der {
 // failure *out is all zero.
 enum status cert_der_parse(struct cert_der *out, struct bytes der);
 
+// cert_der_is_ca tells quickly whether it is a CA's (false: also if it does not parse).
+bool cert_der_is_ca(struct bytes der);
+
 // cert_der_measure gives the length of the certificate that `in` begins with, from
 // its first bytes. STATUS_AGAIN: more bytes are needed to tell; STATUS_FORMAT: no
 // certificate begins so; STATUS_LIMIT.

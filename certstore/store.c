@@ -1,0 +1,795 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "certstore/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "certstore/certstore_private.h"
+#include "certstore/store_private.h"
+
+// Address space, not memory: the file is as long as what is in it.
+#define DEFAULT_MAP_LEN ((size_t)256 << 30)
+#define STATES_MAP_LEN ((size_t)4 << 30)
+#define MAX_TABLES 16
+#define FILE_MODE 0660
+#define FOLDER_MODE 0750
+#define FORMAT_KEY "format"
+#define FORMAT_NAME "deputy-store"
+#define CHAINS_PATTERN "chains-%" PRIu64 ".mdb"
+
+static const char *const table_names[NUM_TABLES] = {
+    [TABLE_META] = "meta",        [TABLE_NAMES] = "names",     [TABLE_CHAINS] = "chains",
+    [TABLE_LEAVES] = "leaves",    [TABLE_KEYS] = "keys",       [TABLE_ISSUERS] = "issuers",
+    [TABLE_CAS] = "cas",          [TABLE_STAPLES] = "staples", [TABLE_REVOKED] = "revoked",
+    [TABLE_STATES_META] = "meta", [TABLE_STATES] = "states",   [TABLE_LOG] = "log",
+};
+
+// --- errors ----------------------------------------------------------------------
+
+static enum status fail_disk(struct errmsg *err, int rc, const char *path, const char *what) {
+  errno = rc;
+  switch (rc) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return errmsg_set(err, STATUS_SYSTEM,
+                        "%s: %s: the disk is full (%s). Nothing has changed: make room, and do it "
+                        "again",
+                        path, what, strerror(rc));
+    case EROFS:
+      return errmsg_set(err, STATUS_SYSTEM,
+                        "%s: %s: the disk is read-only. Nothing has changed: mount it for writing",
+                        path, what);
+    case EACCES:
+    case EPERM:
+      return errmsg_set(err, STATUS_SYSTEM,
+                        "%s: %s: %s. Readers too need to write the lock file beside it: run this "
+                        "as the owner of the store, or join its group",
+                        path, what, strerror(rc));
+    default:
+      return errmsg_set(err, STATUS_SYSTEM, "%s: %s: %s", path, what, mdb_strerror(rc));
+  }
+}
+
+enum status store_fail(struct errmsg *err, int rc, const char *path, const char *what) {
+  switch (rc) {
+    case MDB_INVALID:
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_BAD_VALSIZE:
+      return errmsg_set(err, STATUS_FORMAT,
+                        "%s: %s: the file is damaged, or not a store (%s). Put back a copy of it, "
+                        "or move it away and import the certificates again",
+                        path, what, mdb_strerror(rc));
+    case MDB_VERSION_MISMATCH:
+      return errmsg_set(err, STATUS_REFUSED,
+                        "%s: %s: made by another version of LMDB. Export it with the program that "
+                        "made it, and import that here",
+                        path, what);
+    case MDB_MAP_FULL:
+      return errmsg_set(err, STATUS_LIMIT, "%s: %s: the map is full", path, what);
+    case MDB_READERS_FULL:
+      return errmsg_set(err, STATUS_LIMIT,
+                        "%s: %s: all %u slots of readers are taken: end some of the processes that "
+                        "read it",
+                        path, what, STORE_MAX_READERS);
+    case MDB_MAP_RESIZED:
+      return errmsg_set(err, STATUS_UNAVAILABLE, "%s: %s: it has grown beyond the map", path, what);
+    case ENOMEM:
+      return errmsg_set(err, STATUS_MEMORY, "%s: %s: no memory", path, what);
+    case ENOENT:
+      return errmsg_set(err, STATUS_NOT_FOUND, "%s: %s: there is no such file", path, what);
+    default:
+      return fail_disk(err, rc, path, what);
+  }
+}
+
+// --- the folder --------------------------------------------------------------------
+
+// find_generation finds the newest chains-N.mdb; 0: none.
+static enum status find_generation(uint64_t *out, const char *folder, struct errmsg *err) {
+  DIR *dir = opendir(folder);
+  struct dirent *entry = NULL;
+  *out = 0;
+  if (dir == NULL) {
+    int reason = errno;
+    return reason == ENOENT
+               ? errmsg_set(err, STATUS_NOT_FOUND,
+                            "%s: there is no such folder. Import certificates to make a store",
+                            folder)
+               : store_fail(err, reason, folder, "cannot be opened");
+  }
+  while ((entry = readdir(dir)) != NULL) {
+    char name[64];
+    uint64_t number = 0;
+    if (sscanf(entry->d_name, CHAINS_PATTERN, &number) == 1) {  // NOLINT(cert-err34-c)
+      // Written back, to pass over chains-7.mdb-lock and chains-007.mdb.
+      (void)snprintf(name, sizeof(name), CHAINS_PATTERN, number);
+      if (strcmp(name, entry->d_name) == 0 && number > *out) {
+        *out = number;
+      }
+    }
+  }
+  (void)closedir(dir);
+  return STATUS_OK;
+}
+
+static enum status make_paths(struct store *store, struct errmsg *err) {
+  free(store->chains_path);
+  free(store->states_path);
+  store->states_path = NULL;
+  if (asprintf(&store->chains_path, "%s/" CHAINS_PATTERN, store->folder, store->generation) < 0) {
+    store->chains_path = NULL;
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  if (asprintf(&store->states_path, "%s/states.mdb", store->folder) < 0) {
+    store->states_path = NULL;
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  return STATUS_OK;
+}
+
+static enum status prepare_folder(struct store *store, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  bool may_create = store->options.mode == STORE_CREATE;
+  char *lock = NULL;
+
+  if (may_create && mkdir(store->folder, FOLDER_MODE) != 0 && errno != EEXIST) {
+    return store_fail(err, errno, store->folder, "cannot be made");
+  }
+  TRY(find_generation(&store->generation, store->folder, err));
+  if (store->generation == 0 && !may_create) {
+    TRY(errmsg_set(err, STATUS_NOT_FOUND,
+                   "%s: there is no store in this folder (no chains-N.mdb). Import certificates to "
+                   "make one",
+                   store->folder));
+  }
+  store->generation = store->generation == 0 ? 1 : store->generation;
+  TRY(make_paths(store, err));
+  if (store->options.mode == STORE_READ) {
+    goto out;
+  }
+  if (asprintf(&lock, "%s/writer.lock", store->folder) < 0) {
+    lock = NULL;
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+  }
+  store->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
+  if (store->lock_fd < 0) {
+    st = store_fail(err, errno, lock, "cannot be opened");
+  }
+
+out:
+  free(lock);
+  return st;
+}
+
+// --- opening -----------------------------------------------------------------------
+
+// check_length: a file that was cut off would end the process with SIGBUS.
+static enum status check_length(MDB_env *env, const char *path, struct errmsg *err) {
+  MDB_envinfo info;
+  MDB_stat stat;
+  struct stat file;
+  mdb_filehandle_t fd = -1;
+  int rc = mdb_env_get_fd(env, &fd);
+  if (rc != 0 || fstat(fd, &file) != 0) {
+    return store_fail(err, rc != 0 ? rc : errno, path, "cannot be opened");
+  }
+  (void)mdb_env_info(env, &info);
+  (void)mdb_env_stat(env, &stat);
+  uint64_t len = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
+  if ((uint64_t)file.st_size < len) {
+    return errmsg_set(err, STATUS_FORMAT,
+                      "%s: the file is damaged: it is cut off after %lld of %" PRIu64
+                      " bytes. Put back a copy of it, or move it away and import the certificates "
+                      "again",
+                      path, (long long)file.st_size, len);
+  }
+  return STATUS_OK;
+}
+
+static enum status open_env(MDB_env **out, const struct store *store, const char *path,
+                            size_t map_len, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  MDB_env *env = NULL;
+  struct stat file;
+  unsigned flags = MDB_NOSUBDIR | MDB_NOTLS;
+  int num_dead = 0;
+  int rc = 0;
+
+  flags |= store->options.mode == STORE_READ ? MDB_RDONLY : 0;
+  flags |= store->options.is_serving ? MDB_NORDAHEAD : 0;
+  if (store->options.mode != STORE_CREATE && stat(path, &file) != 0) {
+    return store_fail(err, errno, path, "cannot be opened");
+  }
+  rc = mdb_env_create(&env);
+  rc = rc != 0 ? rc : mdb_env_set_maxdbs(env, MAX_TABLES);
+  rc = rc != 0 ? rc : mdb_env_set_maxreaders(env, STORE_MAX_READERS);
+  rc = rc != 0 ? rc : mdb_env_set_mapsize(env, map_len);
+  rc = rc != 0 ? rc : mdb_env_open(env, path, flags, FILE_MODE);
+  if (rc != 0) {
+    TRY(store_fail(err, rc, path, "cannot be opened"));
+  }
+  TRY(check_length(env, path, err));
+  (void)mdb_reader_check(env, &num_dead);
+  *out = env;
+  env = NULL;
+
+out:
+  mdb_env_close(env);
+  return st;
+}
+
+// check_format: "deputy-store", then one byte of version.
+static enum status check_format(MDB_txn *txn, MDB_dbi meta, const char *path, bool may_create,
+                                struct errmsg *err) {
+  MDB_val key = store_val(bytes_text(FORMAT_KEY));
+  MDB_val value = {0};
+  char format[sizeof(FORMAT_NAME)] = FORMAT_NAME;
+  int rc = mdb_get(txn, meta, &key, &value);
+  if (rc == MDB_NOTFOUND && may_create) {
+    format[sizeof(format) - 1] = STORE_FORMAT_VERSION;
+    value = store_val(bytes_of(format, sizeof(format)));
+    rc = mdb_put(txn, meta, &key, &value, 0);
+    return rc == 0 ? STATUS_OK : store_fail(err, rc, path, "cannot be made");
+  }
+  if (rc != 0 || value.mv_size != sizeof(format) ||
+      memcmp(value.mv_data, format, sizeof(format) - 1) != 0) {
+    return store_fail(err, rc == 0 || rc == MDB_NOTFOUND ? MDB_INVALID : rc, path,
+                      "cannot be opened");
+  }
+  unsigned version = ((const uint8_t *)value.mv_data)[sizeof(format) - 1];
+  if (version != STORE_FORMAT_VERSION) {
+    return errmsg_set(err, STATUS_REFUSED,
+                      "%s: its format has version %u, this program knows version %d. Use the "
+                      "program that wrote it, or export with that one and import here",
+                      path, version, STORE_FORMAT_VERSION);
+  }
+  return STATUS_OK;
+}
+
+static enum status open_tables(struct store *store, MDB_env *env, const char *path, unsigned first,
+                               unsigned end, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  bool may_create = store->options.mode == STORE_CREATE;
+  bool is_read_only = store->options.mode == STORE_READ;
+  MDB_txn *txn = NULL;
+  int rc = mdb_txn_begin(env, NULL, is_read_only ? MDB_RDONLY : 0, &txn);
+
+  if (rc != 0) {
+    return store_fail(err, rc, path, "cannot be opened");
+  }
+  for (unsigned i = first; i < end; i++) {
+    rc = mdb_dbi_open(txn, table_names[i], may_create ? MDB_CREATE : 0, &store->tables[i]);
+    if (rc == MDB_NOTFOUND) {
+      rc = MDB_INVALID;
+    }
+    if (rc != 0) {
+      TRY(store_fail(err, rc, path, "cannot be opened"));
+    }
+  }
+  TRY(check_format(txn, store->tables[first], path, may_create, err));
+  rc = mdb_txn_commit(txn);
+  txn = NULL;
+  if (rc != 0) {
+    TRY(store_fail(err, rc, path, "cannot be opened"));
+  }
+
+out:
+  mdb_txn_abort(txn);
+  return st;
+}
+
+enum status store_open(struct store **out, const char *folder, const struct store_options *options,
+                       struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct store *store = calloc(1, sizeof(*store));
+
+  if (store == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  store->lock_fd = -1;
+  store->options = *options;
+  store->folder = strdup(folder);
+  if (store->folder == NULL) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+  }
+  size_t map_len = options->map_len;
+  TRY(prepare_folder(store, err));
+  TRY(open_env(&store->states, store, store->states_path, map_len != 0 ? map_len : STATES_MAP_LEN,
+               err));
+  TRY(open_tables(store, store->states, store->states_path, TABLE_STATES_META, NUM_TABLES, err));
+  TRY(open_env(&store->chains, store, store->chains_path, map_len != 0 ? map_len : DEFAULT_MAP_LEN,
+               err));
+  TRY(open_tables(store, store->chains, store->chains_path, TABLE_META, NUM_CHAIN_TABLES, err));
+  *out = store;
+  store = NULL;
+
+out:
+  store_close(store);
+  return st;
+}
+
+void store_close(struct store *store) {
+  if (store == NULL) {
+    return;
+  }
+  CHECK(atomic_load(&store->num_in_use) == 0);
+  if (store->chains != NULL) {
+    mdb_env_close(store->chains);
+  }
+  if (store->states != NULL) {
+    mdb_env_close(store->states);
+  }
+  if (store->lock_fd >= 0) {
+    (void)close(store->lock_fd);
+  }
+  free(store->chains_path);
+  free(store->states_path);
+  free(store->folder);
+  free(store);
+}
+
+const char *store_folder(const struct store *store) { return store->folder; }
+
+bool store_is_replaced(const struct store *store) {
+  char *next = NULL;
+  if (asprintf(&next, "%s/" CHAINS_PATTERN, store->folder, store->generation + 1) < 0) {
+    return false;
+  }
+  bool is_replaced = access(next, F_OK) == 0 || access(store->chains_path, F_OK) != 0;
+  free(next);
+  return is_replaced;
+}
+
+static uint64_t version_of(MDB_env *env) {
+  MDB_envinfo info;
+  (void)mdb_env_info(env, &info);
+  return info.me_last_txnid;
+}
+
+uint64_t store_chains_version(const struct store *store) { return version_of(store->chains); }
+uint64_t store_states_version(const struct store *store) { return version_of(store->states); }
+
+enum status store_grow(struct store *store, MDB_env *env, const char *path, struct errmsg *err) {
+  MDB_envinfo info;
+  if (atomic_load(&store->num_in_use) != 0) {
+    return errmsg_set(err, STATUS_UNAVAILABLE, "%s: the map is full while readers hold it", path);
+  }
+  (void)mdb_env_info(env, &info);
+  int rc = mdb_env_set_mapsize(env, info.me_mapsize * 2);
+  return rc == 0 ? STATUS_OK : store_fail(err, rc, path, "the map cannot be made larger");
+}
+
+// --- levels ------------------------------------------------------------------------
+
+static const char *const level_names[STORE_MAX_LEVELS] = {
+    "primary", "backup", "spare2", "spare3", "spare4", "spare5", "spare6", "spare7",
+};
+
+const char *store_level_name(unsigned level) {
+  CHECK(level < STORE_MAX_LEVELS);
+  return level_names[level];
+}
+
+enum status store_level_from_name(unsigned *out, const char *name) {
+  for (unsigned i = 0; i < STORE_MAX_LEVELS; i++) {
+    if (strcmp(level_names[i], name) == 0) {
+      *out = i;
+      return STATUS_OK;
+    }
+  }
+  return STATUS_NOT_FOUND;
+}
+
+// --- snapshots ---------------------------------------------------------------------
+
+enum status store_reader_new(struct store_reader **out, struct store *store, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct store_reader *reader = calloc(1, sizeof(*reader));
+  if (reader == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  reader->store = store;
+  reader->is_parked = true;
+  int rc = mdb_txn_begin(store->chains, NULL, MDB_RDONLY, &reader->chains);
+  rc = rc != 0 ? rc : mdb_txn_begin(store->states, NULL, MDB_RDONLY, &reader->states);
+  if (rc != 0 && rc != MDB_MAP_RESIZED) {
+    mdb_txn_abort(reader->chains);
+    free(reader);
+    return store_fail(err, rc, store->folder, "cannot be read");
+  }
+  if (rc == 0) {
+    reader->is_parked = false;
+    atomic_fetch_add(&store->num_in_use, 1);
+  } else {
+    mdb_txn_abort(reader->chains);
+    mdb_txn_abort(reader->states);
+    reader->chains = NULL;
+    reader->states = NULL;
+    TRY(store_reader_refresh(reader));
+  }
+  *out = reader;
+  reader = NULL;
+
+out:
+  if (st != STATUS_OK) {
+    st = errmsg_set(err, st, "%s: cannot be read now: it has grown", store->folder);
+  }
+  store_reader_free(reader);
+  return st;
+}
+
+void store_reader_park(struct store_reader *reader) {
+  if (reader->is_parked) {
+    return;
+  }
+  mdb_txn_reset(reader->chains);
+  mdb_txn_reset(reader->states);
+  reader->is_parked = true;
+  atomic_fetch_sub(&reader->store->num_in_use, 1);
+}
+
+void store_reader_free(struct store_reader *reader) {
+  if (reader == NULL) {
+    return;
+  }
+  store_reader_park(reader);
+  mdb_txn_abort(reader->chains);
+  mdb_txn_abort(reader->states);
+  free(reader);
+}
+
+static int renew(MDB_env *env, MDB_txn **txn) {
+  return *txn == NULL ? mdb_txn_begin(env, NULL, MDB_RDONLY, txn) : mdb_txn_renew(*txn);
+}
+
+// adopt_size: another process made the file larger than our map.
+static int adopt_size(struct store *store, MDB_env *env) {
+  return atomic_load(&store->num_in_use) != 0 ? MDB_MAP_RESIZED : mdb_env_set_mapsize(env, 0);
+}
+
+static int renew_or_adopt(struct store *store, MDB_env *env, MDB_txn **txn) {
+  int rc = renew(env, txn);
+  if (rc == MDB_MAP_RESIZED) {
+    rc = adopt_size(store, env);
+    rc = rc != 0 ? rc : renew(env, txn);
+  }
+  return rc;
+}
+
+enum status store_reader_refresh(struct store_reader *reader) {
+  struct store *store = reader->store;
+  if (!reader->is_parked && mdb_txn_id(reader->chains) == version_of(store->chains) &&
+      mdb_txn_id(reader->states) == version_of(store->states)) {
+    return STATUS_OK;
+  }
+  store_reader_park(reader);
+  int rc = renew_or_adopt(store, store->chains, &reader->chains);
+  if (rc == 0) {
+    rc = renew_or_adopt(store, store->states, &reader->states);
+    if (rc != 0) {
+      mdb_txn_reset(reader->chains);
+    }
+  }
+  if (rc != 0) {
+    return rc == MDB_MAP_RESIZED ? STATUS_UNAVAILABLE : store_fail(NULL, rc, store->folder, "");
+  }
+  reader->is_parked = false;
+  atomic_fetch_add(&store->num_in_use, 1);
+  return STATUS_OK;
+}
+
+// --- looking -----------------------------------------------------------------------
+
+enum status store_get(MDB_txn *txn, MDB_dbi table, struct bytes key, struct bytes *out) {
+  MDB_val k = store_val(key);
+  MDB_val v = {0};
+  int rc = mdb_get(txn, table, &k, &v);
+  if (rc == 0) {
+    *out = store_bytes(v);
+    return STATUS_OK;
+  }
+  return rc == MDB_NOTFOUND ? STATUS_NOT_FOUND : STATUS_FORMAT;
+}
+
+uint64_t store_num(MDB_txn *txn, MDB_dbi table) {
+  MDB_stat stat = {0};
+  (void)mdb_stat(txn, table, &stat);
+  return stat.ms_entries;
+}
+
+static enum status get(const struct store_reader *reader, enum store_table table, struct bytes key,
+                       struct bytes *out) {
+  return store_get(table < NUM_CHAIN_TABLES ? reader->chains : reader->states,
+                   reader->store->tables[table], key, out);
+}
+
+static enum status get_by_id(const struct store_reader *reader, enum store_table table, uint64_t id,
+                             struct bytes *out) {
+  uint8_t key[STORE_ID_LEN];
+  return get(reader, table, store_id_key(key, id), out);
+}
+
+enum status store_find_exact(const struct store_reader *reader, struct store_name *out,
+                             struct bytes name) {
+  struct bytes record;
+  enum status st = STATUS_OK;
+  TRY(get(reader, TABLE_NAMES, name, &record));
+  TRY(store_name_decode(out, record));
+
+out:
+  return st;
+}
+
+enum status store_find(const struct store_reader *reader, struct store_name *out, struct bytes in) {
+  struct host host;
+  if (!host_read(&host, in, false)) {
+    return STATUS_NOT_FOUND;
+  }
+  enum status st = store_find_exact(reader, out, bytes_of(host.text, host.len));
+  if (st == STATUS_NOT_FOUND && host.first_dot < host.len) {
+    // "a.b" is found under "*.b": the star takes the place of the label's last byte.
+    char *wildcard = &host.text[host.first_dot - 1];
+    wildcard[0] = '*';
+    st = store_find_exact(reader, out, bytes_of(wildcard, host.len - host.first_dot + 1));
+  }
+  return st;
+}
+
+// The records of one kind each: look up, decode.
+#define DEFINE_GET(name, table, type, decode)                                                \
+  enum status name(const struct store_reader *reader, struct type *out, uint64_t chain_id) { \
+    struct bytes record;                                                                     \
+    enum status st = get_by_id(reader, table, chain_id, &record);                            \
+    return st == STATUS_OK ? decode(out, record) : st;                                       \
+  }
+DEFINE_GET(store_get_chain, TABLE_CHAINS, store_chain, store_chain_decode)
+DEFINE_GET(store_get_staple, TABLE_STAPLES, store_staple, store_staple_decode)
+DEFINE_GET(store_get_revoked, TABLE_REVOKED, store_revoked, store_revoked_decode)
+DEFINE_GET(store_get_change, TABLE_LOG, store_change, store_change_decode)
+
+enum status store_get_issuer(const struct store_reader *reader, struct bytes *out_der,
+                             const uint8_t sha256[32]) {
+  return get(reader, TABLE_ISSUERS, bytes_of(sha256, 32), out_der);
+}
+
+enum status store_get_ca(const struct store_reader *reader, struct store_ca *out,
+                         const uint8_t ca_id[32]) {
+  struct bytes record;
+  enum status st = get(reader, TABLE_CAS, bytes_of(ca_id, 32), &record);
+  return st == STATUS_OK ? store_ca_decode(out, record) : st;
+}
+
+enum status store_find_leaf(const struct store_reader *reader, uint64_t *out_chain_id,
+                            const uint8_t sha256[32]) {
+  struct bytes record;
+  enum status st = get(reader, TABLE_LEAVES, bytes_of(sha256, 32), &record);
+  if (st == STATUS_OK && record.len != STORE_ID_LEN) {
+    st = STATUS_FORMAT;
+  }
+  if (st == STATUS_OK) {
+    *out_chain_id = store_id_of(record.data);
+  }
+  return st;
+}
+
+// --- states ------------------------------------------------------------------------
+
+bool store_subject_key(uint8_t out[STORE_SUBJECT_KEY_MAX_LEN], size_t *out_len,
+                       enum state_level level, struct bytes subject) {
+  if (subject.len >= STORE_SUBJECT_KEY_MAX_LEN) {
+    return false;
+  }
+  out[0] = (uint8_t)level;
+  if (subject.len > 0) {
+    memcpy(out + 1, subject.data, subject.len);
+  }
+  *out_len = 1 + subject.len;
+  return true;
+}
+
+static bool stands(const struct store_change *change, int64_t now_s) {
+  return !change->is_undone && (change->until_s == 0 || now_s < change->until_s);
+}
+
+static void say(struct store_words *words, const struct store_change *c) {
+  if (c->level == STATE_LEVEL_KEY || c->level == STATE_LEVEL_CA) {
+    words->service = c->service;
+    words->is_compromised = c->is_compromised;
+  } else {
+    words->preferred = c->preferred != STORE_LEAVE ? c->preferred : words->preferred;
+    words->is_dc_off = c->dc != STORE_LEAVE ? c->dc == 0 : words->is_dc_off;
+  }
+  if (c->until_s != 0 && (words->until_s == 0 || c->until_s < words->until_s)) {
+    words->until_s = c->until_s;
+  }
+}
+
+enum status store_fold(struct store_words *out, MDB_txn *txn, MDB_dbi log, uint64_t *ids,
+                       size_t *num, int64_t now_s) {
+  enum status st = STATUS_OK;
+  size_t kept = 0;
+  *out = (struct store_words){0};
+  for (size_t i = 0; i < *num; i++) {
+    uint8_t key[STORE_ID_LEN];
+    struct bytes record;
+    struct store_change change;
+    TRY(store_get(txn, log, store_id_key(key, ids[i]), &record));
+    TRY(store_change_decode(&change, record));
+    if (stands(&change, now_s)) {
+      say(out, &change);
+      ids[kept++] = ids[i];
+    }
+  }
+  *num = kept;
+
+out:
+  return st;
+}
+
+// fold_again is for the time between a change's end and the next write of the subject.
+static enum status fold_again(const struct store_reader *reader, struct store_words *out,
+                              struct bytes record, int64_t now_s) {
+  struct store_state state;
+  enum status st = store_state_decode(&state, record);
+  return st == STATUS_OK ? store_fold(out, reader->states, reader->store->tables[TABLE_LOG],
+                                      state.standing, &state.num_standing, now_s)
+                         : st;
+}
+
+enum status store_get_words(const struct store_reader *reader, struct store_words *out,
+                            enum state_level level, struct bytes subject, int64_t now_s) {
+  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
+  size_t key_len = 0;
+  struct bytes record;
+  enum status st = STATUS_OK;
+  *out = (struct store_words){0};
+  if (!store_subject_key(key, &key_len, level, subject)) {
+    return STATUS_FORMAT;
+  }
+  st = get(reader, TABLE_STATES, bytes_of(key, key_len), &record);
+  if (st == STATUS_NOT_FOUND) {
+    return STATUS_OK;
+  }
+  TRY(st);
+  TRY(store_words_decode(out, record));
+  if (out->until_s != 0 && now_s >= out->until_s) {
+    TRY(fold_again(reader, out, record, now_s));
+  }
+
+out:
+  return st;
+}
+
+// --- walking -----------------------------------------------------------------------
+
+enum status store_walk(MDB_txn *txn, MDB_dbi table,
+                       bool (*each)(void *arg, struct bytes key, struct bytes value), void *arg) {
+  MDB_cursor *cursor = NULL;
+  MDB_val key = {0};
+  MDB_val value = {0};
+  if (mdb_cursor_open(txn, table, &cursor) != 0) {
+    return STATUS_MEMORY;
+  }
+  int rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
+  while (rc == 0 && each(arg, store_bytes(key), store_bytes(value))) {
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+  }
+  mdb_cursor_close(cursor);
+  return rc == 0 || rc == MDB_NOTFOUND ? STATUS_OK : STATUS_FORMAT;
+}
+
+// What the three walks below have in common.
+struct walk {
+  bool (*change)(void *arg, uint64_t id, const struct store_change *change);
+  bool (*name)(void *arg, struct bytes name, const struct store_name *record);
+  bool (*ca)(void *arg, const uint8_t ca_id[32], const struct store_ca *ca);
+  void *arg;
+  enum status st;
+};
+
+static bool on_change(void *arg, struct bytes key, struct bytes value) {
+  struct walk *walk = arg;
+  struct store_change change;
+  walk->st = key.len == STORE_ID_LEN ? store_change_decode(&change, value) : STATUS_FORMAT;
+  return walk->st == STATUS_OK && walk->change(walk->arg, store_id_of(key.data), &change);
+}
+
+static bool on_name(void *arg, struct bytes key, struct bytes value) {
+  struct walk *walk = arg;
+  struct store_name name;
+  walk->st = store_name_decode(&name, value);
+  return walk->st == STATUS_OK && walk->name(walk->arg, key, &name);
+}
+
+static bool on_ca(void *arg, struct bytes key, struct bytes value) {
+  struct walk *walk = arg;
+  struct store_ca ca;
+  walk->st = key.len == 32 ? store_ca_decode(&ca, value) : STATUS_FORMAT;
+  return walk->st == STATUS_OK && walk->ca(walk->arg, key.data, &ca);
+}
+
+enum status store_each_change(const struct store_reader *reader,
+                              bool (*each)(void *arg, uint64_t id,
+                                           const struct store_change *change),
+                              void *arg) {
+  struct walk walk = {.change = each, .arg = arg};
+  enum status st = store_walk(reader->states, reader->store->tables[TABLE_LOG], on_change, &walk);
+  return st != STATUS_OK ? st : walk.st;
+}
+
+enum status store_each_name(const struct store_reader *reader,
+                            bool (*each)(void *arg, struct bytes name,
+                                         const struct store_name *record),
+                            void *arg) {
+  struct walk walk = {.name = each, .arg = arg};
+  enum status st = store_walk(reader->chains, reader->store->tables[TABLE_NAMES], on_name, &walk);
+  return st != STATUS_OK ? st : walk.st;
+}
+
+enum status store_each_ca(const struct store_reader *reader,
+                          bool (*each)(void *arg, const uint8_t ca_id[32],
+                                       const struct store_ca *ca),
+                          void *arg) {
+  struct walk walk = {.ca = each, .arg = arg};
+  enum status st = store_walk(reader->chains, reader->store->tables[TABLE_CAS], on_ca, &walk);
+  return st != STATUS_OK ? st : walk.st;
+}
+
+// --- counting ----------------------------------------------------------------------
+
+// The pages that LMDB keeps for later are listed in its first table, number 0: each
+// value is a list of page numbers that begins with its length.
+static bool add_free_pages(void *arg, struct bytes key, struct bytes value) {
+  uint64_t *num = arg;
+  size_t pages = 0;
+  (void)key;
+  if (value.len >= sizeof(pages)) {
+    memcpy(&pages, value.data, sizeof(pages));
+    *num += pages;
+  }
+  return true;
+}
+
+enum status store_count(struct store_counts *out, const struct store_reader *reader,
+                        struct errmsg *err) {
+  const struct store *store = reader->store;
+  struct stat chains;
+  struct stat states;
+  MDB_envinfo info;
+  MDB_stat stat_of_env;
+  uint64_t num_free = 0;
+  int rc = 0;
+  *out = (struct store_counts){.generation = store->generation};
+  mdb_filehandle_t fd = -1;
+  (void)mdb_env_get_fd(store->chains, &fd);
+  rc = fstat(fd, &chains);
+  (void)mdb_env_get_fd(store->states, &fd);
+  if (rc != 0 || fstat(fd, &states) != 0) {
+    return store_fail(err, errno, store->folder, "cannot be measured");
+  }
+  out->num_names = store_num(reader->chains, store->tables[TABLE_NAMES]);
+  out->num_chains = store_num(reader->chains, store->tables[TABLE_CHAINS]);
+  out->num_issuers = store_num(reader->chains, store->tables[TABLE_ISSUERS]);
+  out->num_staples = store_num(reader->chains, store->tables[TABLE_STAPLES]);
+  out->num_revoked = store_num(reader->chains, store->tables[TABLE_REVOKED]);
+  out->num_cas = store_num(reader->chains, store->tables[TABLE_CAS]);
+  out->num_subjects = store_num(reader->states, store->tables[TABLE_STATES]);
+  out->num_changes = store_num(reader->states, store->tables[TABLE_LOG]);
+  out->chains_len = (uint64_t)chains.st_size;
+  out->states_len = (uint64_t)states.st_size;
+  (void)mdb_env_info(store->chains, &info);
+  (void)mdb_env_stat(store->chains, &stat_of_env);
+  out->num_readers = info.me_numreaders;
+  (void)!store_walk(reader->chains, 0, add_free_pages, &num_free);
+  out->free_len = num_free * stat_of_env.ms_psize;
+  return STATUS_OK;
+}
