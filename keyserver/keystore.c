@@ -339,6 +339,9 @@ static enum status add_names(struct keystore *ks, const struct cert_info *info,
                              struct errmsg *err) {
   struct key *key = find_mutable(ks, info->ski);
 
+  if (key != NULL && info->may_delegate) {
+    key->may_delegate = true;
+  }
   for (size_t i = 0; key != NULL && i < info->num_names; i++) {
     const enum status st = add_name(key, info->names[i], err);
     if (st != STATUS_OK) {

@@ -47,6 +47,7 @@ struct key {
   char *label;              // NAME of NAME.key
   char **names;             // dNSNames of its certificates, lower case
   size_t num_names;
+  bool may_delegate;  // one of them has DelegationUsage: a digest may be a credential's
   // From the configuration's key_policies.
   int64_t dc_max_lifetime_s;  // 0: no delegated credential
   uint64_t opcodes;           // bit n: opcode n may be used

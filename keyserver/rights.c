@@ -69,6 +69,22 @@ static void warn_of_useless_pattern(const struct key_pattern *pattern, const str
   log_warn(0, "grant_without_key", "client=%s key=%s: no key fits this at present", label, text);
 }
 
+// warn_of_blind_credentials: a digest does not show that it is a credential's
+// (docs/THREAT-MODEL.md, section 2). One key is enough for a line.
+static void warn_of_blind_credentials(const struct key_pattern *pattern, const struct keystore *ks,
+                                      const char *label) {
+  for (size_t i = 0; i < keystore_num_keys(ks); i++) {
+    const struct key *key = keystore_key(ks, i);
+    if (key->may_delegate && key_pattern_fits(pattern, key)) {
+      log_warn(0, "blind_may_delegate",
+               "client=%s key=%s: its certificate has DelegationUsage, so whoever has its blind "
+               "signatures can make delegated credentials",
+               label, key->label);
+      return;
+    }
+  }
+}
+
 static enum status read_keys(struct grant_entry *entry, const struct grant_options *from,
                              const struct keystore *ks, struct errmsg *err) {
   entry->grant.keys = calloc(from->num_keys + 1, sizeof entry->grant.keys[0]);
@@ -82,6 +98,9 @@ static enum status read_keys(struct grant_entry *entry, const struct grant_optio
     }
     entry->grant.num_keys++;
     warn_of_useless_pattern(&entry->grant.keys[i], ks, from->label, from->keys[i]);
+    if ((entry->grant.purposes & (1u << PURPOSE_BLIND)) != 0) {
+      warn_of_blind_credentials(&entry->grant.keys[i], ks, from->label);
+    }
   }
   return STATUS_OK;
 }

@@ -16,6 +16,7 @@ import pytest
 from support import frames, pki as pki_module
 from support.frames import ECDSA_SHA256, ECDSA_SHA384, ED25519, PSS_SHA256, RSA_SHA256
 from support.keyserver import KeyServer
+from support.procs import wait_until
 
 DAY = 24 * 3600
 
@@ -438,6 +439,19 @@ def test_a_blind_client_gets_no_ed25519_credential(server):
                dc(server, "ed25519", algorithm=0x0807)) == frames.E_NOT_AUTHORISED
     assert ask(server, "foreign", "ed25519", ED25519, b"anything") == frames.E_BAD_MESSAGE
     assert ask(server, "foreign", "ed25519", ED25519, frames.tls13_message()) is None
+
+
+def test_a_blind_grant_that_could_make_credentials_is_pointed_out(procs, pki):
+    ks = KeyServer(procs, pki, clients={})
+    ks.add_key("plain", "p256", "plain.test", delegation=False)
+    ks.grant("foreign", ["blind"])
+    ks.start()
+    assert "blind_may_delegate" not in ks.process.err()
+    ks.add_key("delegating", "p256", "d.test")
+    ks.reload()
+    wait_until(lambda: "blind_may_delegate client=foreign-0 key=delegating" in ks.process.err(),
+               "the warning")
+    assert "key=plain" not in ks.process.err()
 
 
 # --- credentials that an issuer may not have -------------------------------------------------
