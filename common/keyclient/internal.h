@@ -153,7 +153,7 @@ struct server {
   int64_t resolved_ms;
   struct link *links;
   size_t num_links;       // slots; most are UNUSED
-  size_t turn;            // which link is looked at first
+  size_t turn;            // the link that is looked at first
   unsigned num_open;      // leaving ones included
   unsigned num_failures;  // to connect, in a row
   int64_t shun_until_ms;

@@ -65,7 +65,7 @@ static unsigned badness_of_link(const struct link *link) {
          (link_owes_ms(link) > link->server->suspect_ms ? (unsigned)BAD_SLOW : 0);
 }
 
-// choose_link looks at another connection first each time, so that all addresses of a
+// choose_link starts behind the connection that it took last, so that all addresses of a
 // name are used also when little is asked.
 static struct choice choose_link(struct server *server) {
   struct choice best = {NULL, UINT32_MAX};
@@ -82,7 +82,9 @@ static struct choice choose_link(struct server *server) {
       best = (struct choice){link, bad};
     }
   }
-  server->turn++;
+  if (best.link != NULL) {
+    server->turn = (size_t)(best.link - server->links) + 1;
+  }
   return best;
 }
 

@@ -59,6 +59,23 @@ static void on_late(void *arg) {
   }
 }
 
+// reply sends at once, or after what a round trip takes.
+static void reply(struct fake_peer *peer, const uint8_t *packet, size_t len) {
+  struct kept *kept = &peer->kept[peer->num_kept];
+
+  if (peer->fake->far_ms == 0) {
+    send_packet(peer, packet, len);
+    return;
+  }
+  CHECK(peer->num_kept < MAX_KEPT && len <= REPLY_LEN);
+  memcpy(kept->packet, packet, len);
+  kept->len = len;
+  peer->num_kept++;
+  if (!timer_is_armed(&peer->late)) {
+    timer_arm_ms(&peer->late, peer->fake->far_ms);
+  }
+}
+
 static size_t sign(const struct fake_keyserver *fake, uint8_t out[REPLY_LEN],
                    const struct frame *request, uint32_t id) {
   const struct scheme *scheme = scheme_by_opcode(request->opcode, key_kind_of(fake->key));
@@ -126,16 +143,22 @@ static void answer_oddly(struct fake_peer *peer, const struct frame *request) {
 static void answer(struct fake_peer *peer, const struct frame *request) {
   struct fake_keyserver *fake = peer->fake;
   struct kept *kept = &peer->kept[peer->num_kept];
+  uint8_t packet[REPLY_LEN];
+  size_t len = 0;
 
   note_request(fake, request);
   switch (fake->manner) {
     case FAKE_SILENT:
+    case FAKE_HUNG:
+      return;
+    case FAKE_SIGN:
+      len = sign(fake, packet, request, request->id);
+      reply(peer, packet, len);
       return;
     case FAKE_CLOSE:
       peer->is_closed = true;
       tls_stream_close_when_sent(peer->stream);
       return;
-    case FAKE_SIGN:
     case FAKE_TWICE:
     case FAKE_LATE:
     case FAKE_LATE_ERROR:
@@ -177,13 +200,15 @@ static void on_data(void *arg) {
     CHECK(frame_body_decode(&request, bytes_of(in.data + FRAME_HEADER_LEN, header.body_len)) ==
           STATUS_OK);
     request.id = header.id;
-    if (request.opcode == FRAME_OP_PING) {
+    if (request.opcode == FRAME_OP_PING && peer->fake->manner == FAKE_HUNG) {
+      peer->fake->num_pings++;
+    } else if (request.opcode == FRAME_OP_PING) {
       uint8_t packet[REPLY_LEN];
       size_t len = 0;
       peer->fake->num_pings++;
       CHECK(frame_encode_response(packet, sizeof packet, &len, request.id, FRAME_OP_PONG,
                                   bytes_of(NULL, 0)) == STATUS_OK);
-      send_packet(peer, packet, len);
+      reply(peer, packet, len);
     } else {
       answer(peer, &request);
     }
@@ -241,7 +266,8 @@ void fake_keyserver_start(struct fake_keyserver *fake, struct loop *loop, SSL_CT
 
   fake->loop = loop;
   fake->ctx = ctx;
-  CHECK(address_from_host(&address, "127.0.0.1", port) == STATUS_OK);
+  CHECK(address_from_host(&address, fake->host != NULL ? fake->host : "127.0.0.1", port) ==
+        STATUS_OK);
   CHECK(address_listen(&fake->fd, &address, false, 0, NULL) == STATUS_OK);
   CHECK(address_of_local(&address, fake->fd) == STATUS_OK);
   fake->port = address_port(&address);
@@ -256,12 +282,35 @@ void fake_keyserver_drop(struct fake_keyserver *fake) {
   }
 }
 
+unsigned fake_keyserver_num_peers(const struct fake_keyserver *fake) {
+  unsigned num = 0;
+  for (const struct fake_peer *peer = fake->peers; peer != NULL; peer = peer->next) {
+    num++;
+  }
+  return num;
+}
+
+static void close_listener(struct fake_keyserver *fake) {
+  if (fake->fd >= 0) {
+    io_cleanup(&fake->io);
+    close(fake->fd);
+    fake->fd = -1;
+  }
+}
+
+void fake_keyserver_drain(struct fake_keyserver *fake) {
+  close_listener(fake);
+  for (struct fake_peer *peer = fake->peers; peer != NULL; peer = peer->next) {
+    peer->is_closed = true;
+    tls_stream_close_when_sent(peer->stream);
+  }
+}
+
 void fake_keyserver_stop(struct fake_keyserver *fake) {
   if (fake->loop == NULL) {
     return;
   }
-  io_cleanup(&fake->io);
-  close(fake->fd);
+  close_listener(fake);
   fake_keyserver_drop(fake);
   fake->loop = NULL;
 }

@@ -26,13 +26,16 @@ enum fake_manner {
   FAKE_TWICE,       // the answer, twice
   FAKE_BACKWARDS,   // answers of one read in reverse order
   FAKE_CLOSE,       // closes when asked
+  FAKE_HUNG,        // reads, answers nothing, not even pings
 };
 
 struct fake_keyserver {
   enum fake_manner manner;
   enum frame_error error;
   int64_t delay_ms;
-  EVP_PKEY *key;  // borrowed; signs whatever is asked
+  int64_t far_ms;    // of FAKE_SIGN and of pings: what a round trip takes
+  const char *host;  // listened on; NULL: 127.0.0.1
+  EVP_PKEY *key;     // borrowed; signs whatever is asked
   // What it saw.
   unsigned num_accepted;
   unsigned num_requests;
@@ -49,7 +52,7 @@ struct fake_keyserver {
   struct fake_peer *peers;
 };
 
-// fake_keyserver_start listens on `port` of 127.0.0.1 (0: any; see fake->port). The
+// fake_keyserver_start listens on `port` of fake->host (0: any; see fake->port). The
 // caller has filled in manner and key. It aborts when it cannot.
 void fake_keyserver_start(struct fake_keyserver *fake, struct loop *loop, SSL_CTX *ctx,
                           uint16_t port);
@@ -57,5 +60,9 @@ void fake_keyserver_start(struct fake_keyserver *fake, struct loop *loop, SSL_CT
 void fake_keyserver_stop(struct fake_keyserver *fake);
 // fake_keyserver_drop closes the connections only.
 void fake_keyserver_drop(struct fake_keyserver *fake);
+// fake_keyserver_drain closes the listener, and the connections in good order without an
+// answer to what is in hand; fake_keyserver_stop then ends it.
+void fake_keyserver_drain(struct fake_keyserver *fake);
+unsigned fake_keyserver_num_peers(const struct fake_keyserver *fake);
 
 #endif  // DEPUTY_TESTS_SUPPORT_FAKE_KEYSERVER_H_
