@@ -195,6 +195,16 @@ const char *http_answer_header(const struct http_answer *answer, const char *nam
   return header->value;
 }
 
+uint8_t *http_answer_take_body(const struct http_answer *answer) {
+  struct call *call = answer->private_call;
+  uint8_t *body = NULL;
+  if (call != NULL) {
+    body = call->answer;
+    call->answer = NULL;
+  }
+  return body;
+}
+
 // Not from within libcurl's own callbacks.
 static void report_done(struct http_client *client) {
   CURLMsg *message = NULL;

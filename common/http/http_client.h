@@ -30,12 +30,16 @@ struct http_answer {
   const char *message;  // why not, for a person; "" if OK
   // Where a 3xx answer points, made absolute; NULL: nowhere. Nobody follows it.
   const char *redirect_url;
-  const void *private_call;
+  void *private_call;
 };
 
 // http_answer_header borrows, for the callback, the value of a header of the answer (the
 // first of several), or returns NULL.
 const char *http_answer_header(const struct http_answer *answer, const char *name);
+
+// http_answer_take_body hands the body over (free), NULL if there is none; answer->body
+// stays valid with it.
+uint8_t *http_answer_take_body(const struct http_answer *answer);
 
 struct http_call {
   const char *url;  // https:// only, unless allow_http

@@ -177,7 +177,8 @@ static void on_answer(void *arg, const struct http_answer *answer) {
   struct fetch_result result = {.fault = fault_of(fetch, answer->st),
                                 .code = answer->code,
                                 .body = answer->body,
-                                .message = answer->message};
+                                .message = answer->message,
+                                .answer = answer};
   char text[64];
 
   if (answer->st == STATUS_OK) {
@@ -200,6 +201,10 @@ static void on_answer(void *arg, const struct http_answer *answer) {
   }
   fetch->fn(fetch->arg, &result);
   fetch_free(fetch);
+}
+
+uint8_t *fetch_take_body(const struct fetch_result *result) {
+  return http_answer_take_body(result->answer);
 }
 
 // --- starting ----------------------------------------------------------------------------

@@ -64,7 +64,11 @@ struct fetch_result {
   const char *etag;  // borrowed; NULL: none
   const char *last_modified;
   const char *message;  // what went wrong, for a person; ""
+  const struct http_answer *answer;
 };
+
+// fetch_take_body hands the body over (free): what is long need not be copied.
+uint8_t *fetch_take_body(const struct fetch_result *result);
 
 struct fetch;
 

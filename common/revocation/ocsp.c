@@ -528,9 +528,13 @@ char *ocsp_get_url(const char *responder, struct bytes request) {
   if (url[len - 1] != '/') {
     url[len++] = '/';
   }
-  for (at = 0; base64[at] != '\0' && len + 3 <= OCSP_MAX_GET_LEN; at++) {
+  for (at = 0; base64[at] != '\0'; at++) {
     const char c = base64[at];
-    if (c == '+' || c == '/' || c == '=') {
+    const bool is_escaped = c == '+' || c == '/' || c == '=';
+    if (len + (is_escaped ? 3 : 1) > OCSP_MAX_GET_LEN) {
+      break;
+    }
+    if (is_escaped) {
       len += (size_t)snprintf(url + len, sizeof(url) - len, "%%%02X", (unsigned)c);
     } else {
       url[len++] = c;

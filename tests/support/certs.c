@@ -115,6 +115,45 @@ static void add_key_ids(X509 *x509, EVP_PKEY *key, EVP_PKEY *issuer_key) {
   add_raw_extension(x509, "2.5.29.35", false, aki, sizeof aki);
 }
 
+// add_url_extension puts a URL into wrappings of these tags, the outermost first, each
+// followed by `inside` before the URL in the innermost. Short lengths only.
+static void add_url_extension(X509 *x509, const char *oid, const uint8_t *tags, size_t num_tags,
+                              struct bytes inside, struct bytes url) {
+  uint8_t der[128];
+  size_t at = 0;
+  size_t len = num_tags * 2 + inside.len + 2 + url.len;
+
+  CHECK(len < sizeof der);
+  for (size_t i = 0; i < num_tags; i++) {
+    len -= 2;
+    der[at++] = tags[i];
+    der[at++] = (uint8_t)len;
+  }
+  if (inside.len > 0) {
+    memcpy(der + at, inside.data, inside.len);
+    at += inside.len;
+  }
+  der[at++] = 0x86;  // uniformResourceIdentifier
+  der[at++] = (uint8_t)url.len;
+  memcpy(der + at, url.data, url.len);
+  add_raw_extension(x509, oid, false, der, at + url.len);
+}
+
+static void add_urls(X509 *x509, const struct test_cert *spec) {
+  static const uint8_t access[] = {0x30, 0x30};
+  static const uint8_t points[] = {0x30, 0x30, 0xa0, 0xa0};
+  static const uint8_t ocsp[] = {0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01};
+
+  if (spec->ocsp_url != NULL) {
+    add_url_extension(x509, "1.3.6.1.5.5.7.1.1", access, sizeof access, bytes_of(ocsp, sizeof ocsp),
+                      bytes_text(spec->ocsp_url));
+  }
+  if (spec->crl_url != NULL) {
+    add_url_extension(x509, "2.5.29.31", points, sizeof points, (struct bytes){0},
+                      bytes_text(spec->crl_url));
+  }
+}
+
 static void add_extensions(X509 *x509, const struct test_cert *spec) {
   static const uint8_t null[] = {0x05, 0x00};
   static const uint8_t features[] = {0x30, 0x03, 0x02, 0x01, 0x05};
@@ -140,6 +179,7 @@ static void add_extensions(X509 *x509, const struct test_cert *spec) {
   if (spec->is_must_staple) {
     add_raw_extension(x509, "1.3.6.1.5.5.7.1.24", false, features, sizeof features);
   }
+  add_urls(x509, spec);
 }
 
 X509 *test_cert_new(const struct test_cert *spec, EVP_PKEY *key, X509 *issuer,
