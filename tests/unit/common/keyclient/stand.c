@@ -52,7 +52,8 @@ int setup_group(void **state) {
   test_write_key("tls.key", tls_key, 0600);
   write_identity("server.pem", "DNS:keys.test,DNS:*.stand.test,IP:127.0.0.1", "serverAuth");
   write_identity("client.pem", "DNS:proxy.test", "clientAuth");
-  identity = (struct tls_identity){path_of("ca.pem"), path_of("server.pem"), path_of("tls.key")};
+  identity = (struct tls_identity){
+      .ca = path_of("ca.pem"), .certificate = path_of("server.pem"), .key = path_of("tls.key")};
   assert_int_equal(tls_context_server(&server_ctx, &identity, false, NULL), STATUS_OK);
   return 0;
 }
@@ -76,7 +77,9 @@ int setup(void **state) {
   assert_int_equal(loop_new(&loop), STATUS_OK);
   config = (struct keyclient_config){
       .servers = servers,
-      .tls = {path_of("ca.pem"), path_of("client.pem"), path_of("tls.key")},
+      .tls = {.ca = path_of("ca.pem"),
+              .certificate = path_of("client.pem"),
+              .key = path_of("tls.key")},
       .deadline_ms = 3000,
       .attempt_ms = 1000,
       .connect_ms = 2000,
