@@ -31,7 +31,7 @@ struct keystore {
   struct key **slots;  // by SKI, open addressing
   size_t num_slots;    // a power of two, twice cap
   size_t num_sealed[SEALED_NUM_OUTCOMES];
-  const struct sealed_opener *opener;  // while folders are read
+  struct sealed_opener *opener;  // while folders are read
 };
 
 void key_unref(struct key *key) {

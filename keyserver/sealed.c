@@ -9,8 +9,11 @@
 #include "common/tls/sealing.h"
 #include "common/wire/region_policy.h"
 
+#define MAX_TOLD 1000  // lines of one load about keys that do not open
+
 struct sealed_opener {
   struct sealing_identity *identity;  // NULL: none
+  size_t num_shut;
   struct region_attribute attributes[REGION_MAX_ATTRIBUTES];
   size_t num_attributes;
 };
@@ -68,6 +71,10 @@ out:
 
 void sealed_opener_free(struct sealed_opener *opener) {
   if (opener != NULL) {
+    if (opener->num_shut > MAX_TOLD) {
+      log_info(0, "sealed_keys_not_loaded", "num=%zu: the first %d are named above",
+               opener->num_shut, MAX_TOLD);
+    }
     sealing_identity_free(opener->identity);
     free(opener);
   }
@@ -86,10 +93,13 @@ static enum sealed_outcome judge(const struct sealed_opener *opener,
              : SEALED_LOADED;
 }
 
-static void log_outcome(enum sealed_outcome outcome, const struct sealed_key *sealed,
-                        const char *path) {
+static void log_outcome(struct sealed_opener *opener, enum sealed_outcome outcome,
+                        const struct sealed_key *sealed, const char *path) {
   char policy[2 * REGION_POLICY_MAX_LEN + 8];
 
+  if (outcome != SEALED_LOADED && ++opener->num_shut > MAX_TOLD) {
+    return;
+  }
   log_line(outcomes[outcome].level, 0,
            outcome == SEALED_LOADED ? "sealed_key_loaded" : "sealed_key_not_loaded",
            "file=%s key=%.*s policy=%s%s%s%s", path, (int)sealed->label.len,
@@ -99,7 +109,7 @@ static void log_outcome(enum sealed_outcome outcome, const struct sealed_key *se
 }
 
 enum status sealed_load(EVP_PKEY **out, char out_label[KEYGEN_MAX_LABEL_LEN + 1],
-                        enum sealed_outcome *out_outcome, const struct sealed_opener *opener,
+                        enum sealed_outcome *out_outcome, struct sealed_opener *opener,
                         const char *path, struct errmsg *err) {
   struct sealed_key *sealed = NULL;
   uint8_t *text = NULL;
@@ -122,7 +132,7 @@ enum status sealed_load(EVP_PKEY **out, char out_label[KEYGEN_MAX_LABEL_LEN + 1]
   }
   (void)snprintf(out_label, KEYGEN_MAX_LABEL_LEN + 1, "%.*s", (int)sealed->label.len,
                  (const char *)sealed->label.data);
-  log_outcome(*out_outcome, sealed, path);
+  log_outcome(opener, *out_outcome, sealed, path);
 
 out:
   free(sealed);

@@ -45,7 +45,7 @@ void sealed_opener_free(struct sealed_opener *opener);  // NULL is allowed
 //   STATUS_CRYPTO  it has been changed since it was sealed, or its keys are no pair
 //   STATUS_LIMIT, STATUS_MEMORY
 enum status sealed_load(EVP_PKEY **out, char out_label[KEYGEN_MAX_LABEL_LEN + 1],
-                        enum sealed_outcome *out_outcome, const struct sealed_opener *opener,
+                        enum sealed_outcome *out_outcome, struct sealed_opener *opener,
                         const char *path, struct errmsg *err);
 
 #endif  // DEPUTY_KEYSERVER_SEALED_H_
