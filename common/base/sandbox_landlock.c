@@ -125,15 +125,14 @@ static enum status add_file(struct rules *rules, const char *path, uint64_t acce
   char target[PATH_MAX];
   struct stat is = {0};
 
-  if (lstat(path, &is) == 0 && S_ISLNK(is.st_mode) && realpath(path, target) != NULL &&
-      lstat(target, &is) == 0 && S_ISREG(is.st_mode)) {
+  // With links followed, so that /dev/stderr is the pipe that it is.
+  if (stat(path, &is) == 0 && !S_ISREG(is.st_mode)) {
+    return add_rule(rules, path, access, err);
+  }
+  if (lstat(path, &is) == 0 && S_ISLNK(is.st_mode) && realpath(path, target) != NULL) {
     TRY(add_folder_of(rules, target, access, err));
   }
-  if (is.st_mode == 0 || S_ISREG(is.st_mode) || S_ISLNK(is.st_mode)) {
-    TRY(add_folder_of(rules, path, access, err));
-  } else {
-    TRY(add_rule(rules, path, access, err));
-  }
+  TRY(add_folder_of(rules, path, access, err));
 
 out:
   return st;

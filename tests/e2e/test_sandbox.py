@@ -167,6 +167,8 @@ def test_every_thread_is_inside_and_without_rights(deployment, part):
             uid = str(pwd.getpwnam(USER).pw_uid)
             assert thread["Uid"].split() == [uid] * 4
             assert "0" not in thread["Groups"].split() + thread["Gid"].split()
+    names = {thread["Name"] for thread in threads.values()}
+    assert "sink" in names and (part != "proxy" or {"worker-0", "worker-1"} <= names), names
     limits = pathlib.Path(f"/proc/{deployment.pid(part)}/limits").read_text()
     line, = (x for x in limits.splitlines() if x.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"], line

@@ -331,6 +331,11 @@ static int open_to_write(const void *arg) {
   return fd < 0 ? errno : 0;
 }
 
+static int open_both_ways(const void *arg) {  // a pipe, without waiting for the other end
+  const int fd = open(arg, O_RDWR | O_CLOEXEC);
+  return fd < 0 ? errno : 0;
+}
+
 static int try_path(enum sandbox_use use, const char *path, attempt *fn, const void *tried) {
   struct box box = {0};
   sandbox_allow(&box.spec, use, path);
@@ -371,6 +376,20 @@ static void only_folders_that_are_named_are_read(void **state) {
   assert_int_equal(try_path(SANDBOX_READ_FOLDER, folder, open_to_write, beside), EACCES);
   // A file in the root folder is that file, not everything.
   assert_hidden(try_path(SANDBOX_READ_FILE, "/deputy.json", open_to_read, other));
+}
+
+static void a_pipe_is_not_its_folder(void **state) {
+  const char *fifo = scratch_path("fifo");
+  const char *link = scratch_path("link");
+  const char *beside = make_file("beside");
+  (void)state;
+  assert_int_equal(mkfifo(fifo, 0600), 0);
+  assert_int_equal(symlink(fifo, link), 0);
+  skip_without_kernel();
+  assert_int_equal(try_path(SANDBOX_WRITE_FILE, fifo, open_both_ways, fifo), 0);
+  assert_int_equal(try_path(SANDBOX_WRITE_FILE, link, open_both_ways, link), 0);
+  assert_int_equal(try_path(SANDBOX_WRITE_FILE, fifo, open_to_write, beside), EACCES);
+  assert_int_equal(try_path(SANDBOX_WRITE_FILE, link, open_to_write, beside), EACCES);
 }
 
 static void links_are_followed_when_they_are_moved(void **state) {
@@ -577,6 +596,7 @@ int main(void) {
       cmocka_unit_test(abstract_sockets_of_others_are_out_of_reach),
       cmocka_unit_test(tcp_leaves_only_those_who_need_it),
       IN_FOLDER(only_folders_that_are_named_are_read),
+      IN_FOLDER(a_pipe_is_not_its_folder),
       IN_FOLDER(links_are_followed_when_they_are_moved),
       IN_FOLDER(files_are_replaced_only_where_they_are_written),
       IN_FOLDER(sockets_are_made_where_they_are_named),
