@@ -5,12 +5,15 @@ wrong: what is fetched is checked, and nothing worse takes the place of a good s
 import datetime
 import json
 import os
+import socket
 import subprocess
 
 import pytest
 
+from support.pki import make_key
 from support.procs import BIN_DIR, free_port, wait_until
 from support.revocation import DAY, RawServer, RevokingCa
+from support.stack import Stack
 
 GOOD, FAILED, USAGE, BAD, NOBODY = 0, 1, 2, 3, 4
 
@@ -103,6 +106,65 @@ def test_openssl_ocsp_as_a_server(procs, ca, ctl):
         assert answer["written"]
     procs.run(["openssl", "ocsp", "-no_nonce", "-respin", staple_of(leaf), "-issuer", ca.ca.cert, "-cert",
                leaf.cert, "-CAfile", ca.ca.cert], check=True)
+
+
+def test_cfssl_ocspserve(procs, ca, ctl):
+    """Signed beforehand, found by the request's bytes in the URL, with HTTP's caching."""
+    port = free_port()
+    leaf = ca.issue_chain("demo.test", ocsp=f"http://127.0.0.1:{port}/")
+    responder = ca.responder()
+    responses = ca.folder / "responses.txt"
+
+    def serve(*args):
+        signed = procs.run(["cfssl", "ocspsign", "-ca", ca.ca.cert, "-responder", responder.cert,
+                            "-responder-key", responder.key, "-cert", leaf.cert, *args], check=True)
+        responses.write_text(json.loads(signed.stdout)["ocspResponse"] + "\n")
+        server = procs.foreign("cfssl", ["cfssl", "ocspserve", "-address", "127.0.0.1", "-port",
+                                         port, "-responses", responses])
+
+        def is_there():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(is_there, "cfssl ocspserve")
+        return server
+
+    server = serve("-status", "good")
+    assert fetch(ctl, leaf)["written"]
+    server.kill()
+    serve("-status", "revoked", "-reason", "1")
+    answer = revocation(ctl, leaf, code=BAD)
+    assert answer["sources"][0]["reason"] == "keyCompromise"
+
+
+def test_the_proxy_shows_what_was_fetched(procs, pki):
+    """A must-staple leaf is no good without a staple, and serves with the one fetched; a
+    staple that says revoked takes the chain out of service."""
+    stack = Stack(procs, pki, hosts=(), issuer=False)
+    ca = RevokingCa(procs, pki, "one", ca=stack.web_cas[0])
+    leaf = ca.issue_chain("demo.test", more=["tlsfeature=status_request"],
+                          key=make_key(stack.keyserver.folder / "primary.key"))
+    stack.add_name("demo.test", [("primary", leaf), ("backup", stack.leaf("b", "demo.test", 1))])
+    stack.start()
+
+    def issuer():
+        with stack.connect() as tls:
+            return dict(pair[0] for pair in tls.getpeercert()["issuer"])["commonName"]
+
+    assert issuer() == "web-two"
+    procs.run([BIN_DIR / "deputyctl", "staple", "fetch", "--chain", leaf.chain], check=True)
+    stack.proxy.reload()
+    assert issuer() == "web-one"
+    assert "OCSP Response Status: successful" in stack.openssl("-status").stdout
+    ca.revoke(leaf)
+    done = procs.run([BIN_DIR / "deputyctl", "staple", "fetch", "--chain", leaf.chain])
+    assert done.returncode == BAD
+    # By hand, as the operator may: the proxy believes what the CA signed.
+    staple_of(leaf).write_bytes(ca.respond(ca.requests[-1].ocsp()))
+    stack.proxy.reload()
+    assert issuer() == "web-two"
+    stack.stop()
+    ca.stop()
 
 
 def test_a_chain_without_a_responder_costs_nothing(ca, ctl):

@@ -47,10 +47,10 @@ class Request:
 class RevokingCa:
     """`answer(request)` gives (status, headers, body), or None if it wrote by itself."""
 
-    def __init__(self, procs, pki, name, kind="p256"):
+    def __init__(self, procs, pki, name, kind="p256", ca=None):
         self.procs = procs
         self.pki = pki
-        self.ca = pki.ca(name, kind)
+        self.ca = ca or pki.ca(name, kind)
         self.folder = self.ca.folder
         self.signer = self.ca  # who signs OCSP responses
         self.ocsp_args = []    # of openssl ocsp, when it responds
