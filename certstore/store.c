@@ -43,6 +43,12 @@ static enum status fail_disk(struct errmsg *err, int rc, const char *path, const
                         "%s: %s: the disk is full (%s). Nothing has changed: make room, and do it "
                         "again",
                         path, what, strerror(rc));
+    case EIO:  // LMDB's word for a write that was cut short, too
+      return errmsg_set(
+          err, STATUS_SYSTEM,
+          "%s: %s: the disk is full, or fails. Nothing has changed: make room, look at "
+          "the kernel's log, and do it again",
+          path, what);
     case EROFS:
       return errmsg_set(err, STATUS_SYSTEM,
                         "%s: %s: the disk is read-only. Nothing has changed: mount it for writing",
@@ -208,6 +214,9 @@ static enum status open_env(MDB_env **out, const struct store *store, const char
   flags |= store->options.is_serving ? MDB_NORDAHEAD : 0;
   if (store->options.mode != STORE_CREATE && stat(path, &file) != 0) {
     return store_fail(err, errno, path, "cannot be opened");
+  }
+  if (store->options.mode != STORE_CREATE && file.st_size == 0) {
+    return store_fail(err, MDB_INVALID, path, "cannot be opened");
   }
   rc = mdb_env_create(&env);
   rc = rc != 0 ? rc : mdb_env_set_maxdbs(env, MAX_TABLES);
