@@ -51,6 +51,13 @@ enum ctl_option {
   CTL_NONCE = 1 << 12,
   CTL_MAX_CRL = 1 << 13,
   CTL_ANCHOR = 1 << 14,
+  CTL_CONFIG = 1 << 15,
+  CTL_CLIENT = 1 << 16,
+  CTL_CLIENT_NAME = 1 << 17,
+  CTL_PURPOSE = 1 << 18,
+  CTL_SCHEME = 1 << 19,
+  CTL_LIFETIME = 1 << 23,
+  CTL_MESSAGE = 1 << 24,
   CTL_POLICY = 1 << 20,
   CTL_MEMBERS = 1 << 21,
   CTL_IDENTITY = 1 << 22,
@@ -68,6 +75,13 @@ struct ctl_args {
   const char *out;
   const char *max_crl;
   const char *anchor;
+  const char *config;
+  const char *client;
+  const char *client_name;
+  const char *purpose;
+  const char *scheme;
+  const char *lifetime;
+  const char *message;
   const char *policy;
   const char *members;
   const char *identity;

@@ -15,4 +15,9 @@
 // CTL_DONE, CTL_FAILED: a break; CTL_USAGE: a file cannot be read.
 enum ctl_exit ctl_verify_audit(const struct ctl_args *args, char *const *paths, size_t num);
 
+// ctl_explain says whether a key server would allow a request, and why (not).
+// CTL_DONE: allowed; CTL_FAILED: refused; CTL_USAGE: the question makes no sense, or
+// the configuration cannot be read.
+enum ctl_exit ctl_explain(const struct ctl_args *args);
+
 #endif  // DEPUTY_CTL_KEYSERVER_H_

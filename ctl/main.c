@@ -50,8 +50,15 @@ static const struct ctl_command commands[] = {
      "the members that the policy admits. `key reseal --members FILE --identity FILE\n"
      "[--policy POLICY] NAME.sealed...` does it anew after a change. `key inspect\n"
      "NAME.sealed...` shows policy, key and who can open it, without any secret."},
-    {"keyserver", "verify-audit FILE...", CTL_ANCHOR, 0, 0, 1, SIZE_MAX, ctl_run_keyserver,
-     "check a key server's audit files; asks no server",
+    {"keyserver", "explain|verify-audit FILE...",
+     CTL_ANCHOR | CTL_CONFIG | CTL_CLIENT | CTL_CLIENT_NAME | CTL_KEY | CTL_PURPOSE | CTL_SCHEME |
+         CTL_LIFETIME | CTL_MESSAGE,
+     0, 0, 1, SIZE_MAX, ctl_run_keyserver,
+     "what a key server's configuration allows, and whether its audit is whole; asks no server",
+     "`keyserver explain --client CERT.pem|--client-name NAME --key KEY --purpose PURPOSE`\n"
+     "says whether the request would be allowed, by which grant, and why the others do not\n"
+     "count, by the configuration as it is on disk: exit code 0 allowed, 1 refused. KEY is\n"
+     "ski:HEX, label:NAME, name:HOST or the file of a certificate.\n"
      "`keyserver verify-audit FILE...` follows the chain through the files, in whatever\n"
      "order they are given, and says where it breaks: exit code 0 whole, 1 broken."},
     {"staple", "fetch|check [FILE]", CTL_CHAIN | CTL_OUT | CTL_NONCE, CTL_CHAIN, 0, 1, 2,

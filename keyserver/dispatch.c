@@ -97,13 +97,13 @@ static bool is_slow(const struct dispatcher *d, const struct slow_owner *owner,
          d->slow != NULL && d->slow->pool != NULL;
 }
 
-static enum refusal judge(const struct dispatcher *d, struct request *req, struct asker *asker,
-                          int64_t wall_us) {
+enum refusal dispatch_judge(const struct snapshot *snapshot, struct request *req,
+                            struct asker *asker, int64_t wall_us) {
   const enum refusal refusal =
       request_judge(req, asker, wall_us / US_PER_S, clock_monotonic_us() * NS_PER_US);
 
   if (refusal == REFUSAL_NONE && req->purpose == PURPOSE_GENERATE &&
-      (d->snapshot == NULL || d->snapshot->options.generation.folder == NULL)) {
+      (snapshot == NULL || snapshot->options.generation.folder == NULL)) {
     return REFUSAL_GENERATE_OFF;
   }
   return refusal;
@@ -128,7 +128,7 @@ struct dispatched dispatch_packet(struct dispatcher *d, struct asker *asker,
   }
   wall_us = clock_wall_us();
   if (refusal == REFUSAL_NONE) {
-    refusal = judge(d, &req, asker, wall_us);
+    refusal = dispatch_judge(d->snapshot, &req, asker, wall_us);
   }
   if (refusal == REFUSAL_NONE && is_slow(d, owner, &req)) {
     refusal = defer(d, owner, subject, &req, body, wall_us);

@@ -41,6 +41,11 @@ struct dispatched {
   unsigned cost;
 };
 
+// dispatch_judge is what decides about a decoded request, ping excepted: what
+// request_judge says, and what this server does not do.
+enum refusal dispatch_judge(const struct snapshot *snapshot, struct request *req,
+                            struct asker *asker, int64_t wall_us);
+
 // dispatch_packet answers the packet of `header` and `body` into `out`, which
 // holds `max` >= DISPATCH_REPLY_LEN(body.len) bytes. There is always a reply;
 // `owner` NULL: at once.

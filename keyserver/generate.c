@@ -82,9 +82,10 @@ static EVP_PKEY *make_key(enum keygen_kind kind) {
 
 // --- storing ---------------------------------------------------------------------------------
 
-static bool path_of(char out[PATH_MAX], const struct generate_task *task, const char *suffix) {
-  const int len = snprintf(out, PATH_MAX, "%s/%s.key%s", task->snapshot->options.generation.folder,
-                           task->label, suffix);
+static bool path_of(char out[PATH_MAX], const struct snapshot *snapshot, const char *label,
+                    const char *suffix) {
+  const int len =
+      snprintf(out, PATH_MAX, "%s/%s.key%s", snapshot->options.generation.folder, label, suffix);
   return len > 0 && len < PATH_MAX;
 }
 
@@ -96,7 +97,7 @@ static enum status store(const struct generate_task *task, EVP_PKEY *key, struct
   size_t len = 0;
   enum status st = STATUS_MEMORY;
 
-  if (bio != NULL && path_of(path, task, "") &&
+  if (bio != NULL && path_of(path, task->snapshot, task->label, "") &&
       PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) &&
       BIO_mem_contents(bio, &pem, &len)) {
     st = file_create(path, bytes_of(pem, len), err);
@@ -106,21 +107,29 @@ static enum status store(const struct generate_task *task, EVP_PKEY *key, struct
   return st;
 }
 
-// may_make: the rate of all clients together, and room. The generating thread's own.
+enum refusal generate_judge(const struct snapshot *snapshot, const char *label) {
+  char path[PATH_MAX];
+
+  if (keystore_has_label(snapshot->keys, label) ||
+      (path_of(path, snapshot, label, "") && access(path, F_OK) == 0) ||
+      (path_of(path, snapshot, label, ".retired") && access(path, F_OK) == 0)) {
+    return REFUSAL_KEY_EXISTS;
+  }
+  return keystore_num_keys(snapshot->keys) < (size_t)snapshot->options.generation.max_keys
+             ? REFUSAL_NONE
+             : REFUSAL_RATE;
+}
+
+// may_make: room, and the rate of all clients together. The generating thread's own.
 static enum refusal may_make(const struct generate_task *task) {
   static int64_t arrival_us;  // as rights_take_token has it
   const struct generation_options *options = &task->snapshot->options.generation;
   const int64_t interval_us = US_PER_MINUTE / options->per_minute;
   const int64_t now_us = clock_monotonic_us();
-  char path[PATH_MAX];
+  const enum refusal refusal = generate_judge(task->snapshot, task->label);
 
-  if (keystore_has_label(task->snapshot->keys, task->label) ||
-      (path_of(path, task, "") && access(path, F_OK) == 0) ||
-      (path_of(path, task, ".retired") && access(path, F_OK) == 0)) {
-    return REFUSAL_KEY_EXISTS;
-  }
-  if (keystore_num_keys(task->snapshot->keys) >= (size_t)options->max_keys) {
-    return REFUSAL_RATE;
+  if (refusal != REFUSAL_NONE) {
+    return refusal;
   }
   // A minute's worth may come at once.
   if (arrival_us - now_us > US_PER_MINUTE - interval_us) {

@@ -39,6 +39,10 @@ struct generate_task *generate_task_new(uint64_t id, unsigned flow, const struct
                                         struct snapshot *snapshot, struct signer_inbox *made,
                                         struct signer_inbox *reply_to);
 
+// generate_judge says whether a key of this label has room and a place: all that is
+// asked before it is made, but for the rate.
+enum refusal generate_judge(const struct snapshot *snapshot, const char *label);
+
 struct generate_task *generate_task_of(struct signer_job *job);
 
 #endif  // DEPUTY_KEYSERVER_GENERATE_H_

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/log.h"
 #include "common/base/sandbox.h"
@@ -399,7 +400,8 @@ static enum status read_schemes(uint64_t *out, const struct key_policy_options *
 
 // apply_policy limits the keys from `first` on that fit and have no policy yet.
 static enum status apply_policy(struct keystore *ks, size_t first, bool *has_policy,
-                                const struct key_policy_options *policy, struct errmsg *err) {
+                                const struct key_policy_options *policy, size_t number,
+                                struct errmsg *err) {
   uint64_t opcodes = 0;
   enum status st = read_schemes(&opcodes, policy, err);
 
@@ -409,6 +411,7 @@ static enum status apply_policy(struct keystore *ks, size_t first, bool *has_pol
     for (size_t k = first; st == STATUS_OK && k < ks->num_keys; k++) {
       if (!has_policy[k] && key_pattern_fits(&pattern, ks->keys[k])) {
         has_policy[k] = true;
+        ks->keys[k]->policy = number;
         ks->keys[k]->opcodes &= opcodes;
         ks->keys[k]->dc_max_lifetime_s = policy->dc_max_lifetime_ms / 1000;
       }
@@ -426,7 +429,7 @@ static enum status apply_policies(struct keystore *ks, size_t first, const struc
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
   for (size_t i = 0; st == STATUS_OK && i < options->num_key_policies; i++) {
-    st = apply_policy(ks, first, has_policy, &options->key_policies[i], err);
+    st = apply_policy(ks, first, has_policy, &options->key_policies[i], i + 1, err);
     if (st != STATUS_OK) {
       errmsg_prefix(err, "key_policies[%zu]", i);
     }
@@ -602,6 +605,109 @@ enum status keystore_load_tokens(struct keystore *ks, const struct options *opti
     }
   }
   return apply_policies(ks, first, options, err);
+}
+
+// --- public halves ---------------------------------------------------------------------------
+
+static enum status add_public(struct keystore *ks, EVP_PKEY **pkey, const char *label,
+                              struct errmsg *err) {
+  struct key *key = key_alloc();
+  enum status st = STATUS_OK;
+
+  if (key == NULL) {
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  key->pkey = *pkey;
+  *pkey = NULL;
+  TRY(describe_key(key, label, err));
+  if (keystore_find(ks, key->ski) == NULL) {
+    TRY(append_key(ks, &key, err));
+  }
+
+out:
+  key_unref(key);
+  return st;
+}
+
+static enum status load_public_key(struct keystore *ks, const char *path, const char *name,
+                                   struct errmsg *err) {
+  static const char *const suffixes[] = {".pem", ".crt", ".cer"};
+  const int stem_len = (int)(strlen(path) - strlen(".key"));
+  char label[NAME_MAX + 1];
+  EVP_PKEY *pkey = NULL;
+  enum status st = STATUS_NOT_FOUND;
+
+  (void)snprintf(label, sizeof label, "%.*s", (int)(strlen(name) - strlen(".key")), name);
+  if (access(path, R_OK) == 0) {
+    st = key_read(&pkey, path, err);
+    return st == STATUS_OK ? add_public(ks, &pkey, label, err) : st;
+  }
+  for (size_t i = 0; st != STATUS_OK && i < sizeof suffixes / sizeof suffixes[0]; i++) {
+    char beside[PATH_MAX];
+    struct cert_info info = {0};
+    (void)snprintf(beside, sizeof beside, "%.*s%s", stem_len, path, suffixes[i]);
+    st = read_leaf(&info, &pkey, beside, NULL);
+    cert_info_cleanup(&info);
+  }
+  if (st != STATUS_OK) {
+    log_warn(0, "key_unknown", "file=%s: it may not be read, and no certificate lies beside it",
+             path);
+    return STATUS_OK;
+  }
+  return add_public(ks, &pkey, label, err);
+}
+
+static enum status load_public_tokens(struct keystore *ks, const struct options *options,
+                                      struct errmsg *err) {
+  for (size_t i = 0; i < options->num_pkcs11; i++) {
+    const struct pkcs11_options *from = &options->pkcs11[i];
+    struct cert_info info = {0};
+    EVP_PKEY *pkey = NULL;
+    enum status st = STATUS_OK;
+    if (from->certificate == NULL) {
+      log_warn(0, "key_unknown", "key=%s: it is in a token, and has no certificate", from->label);
+      continue;
+    }
+    st = read_leaf(&info, &pkey, from->certificate, err);
+    if (st == STATUS_OK) {
+      st = add_public(ks, &pkey, from->label, err);
+    }
+    if (st == STATUS_OK) {
+      st = add_names(ks, &info, err);
+    }
+    cert_info_cleanup(&info);
+    if (st != STATUS_OK) {
+      return st;
+    }
+  }
+  return STATUS_OK;
+}
+
+enum status keystore_load_public(struct keystore **out, const struct options *options,
+                                 struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct keystore *ks = calloc(1, sizeof *ks);
+  const char *identity = options->sealing.identity;
+
+  *out = NULL;
+  if (ks == NULL || grow(ks) != STATUS_OK) {
+    keystore_free(ks);
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
+  }
+  TRY(load_folders(ks, options, is_key_file, load_public_key, err));
+  if (identity != NULL && access(identity, R_OK) == 0) {
+    TRY(load_all_sealed(ks, options, err));
+  }
+  TRY(load_folders(ks, options, is_certificate_file, load_certificate, err));
+  TRY(load_public_tokens(ks, options, err));
+  TRY(apply_policies(ks, 0, options, err));
+  *out = ks;
+  ks = NULL;
+
+out:
+  keystore_free(ks);
+  ERR_clear_error();
+  return st;
 }
 
 // --- one more key ----------------------------------------------------------------------------

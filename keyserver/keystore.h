@@ -49,6 +49,7 @@ struct key {
   size_t num_names;
   bool may_delegate;  // one of them has DelegationUsage: a digest may be a credential's
   // From the configuration's key_policies.
+  size_t policy;              // 1 for the first of them, and so on; 0: none fits
   int64_t dc_max_lifetime_s;  // 0: no delegated credential
   uint64_t opcodes;           // bit n: opcode n may be used
 };
@@ -70,6 +71,11 @@ enum status keystore_load(struct keystore **out, const struct options *options, 
 //   failure, and neither is a key that is known from before
 enum status keystore_load_tokens(struct keystore *ks, const struct options *options,
                                  struct token_registry *tokens, struct errmsg *err);
+// keystore_load_public is for whoever asks about keys and signs nothing: it takes
+// the public half of a key that may not be read, and of one in a token, from the
+// certificate beside it (NAME.pem, .crt, .cer), and leaves out what has none.
+enum status keystore_load_public(struct keystore **out, const struct options *options,
+                                 struct errmsg *err);
 void keystore_free(struct keystore *ks);
 
 // key_new makes a key of its own of a private key in memory (taken), and tests

@@ -214,6 +214,10 @@ static bool grants_key(const struct grant *grant, const struct key *key) {
   return false;
 }
 
+static bool has_purpose(const struct grant *grant, enum purpose purpose) {
+  return (grant->purposes & (1u << purpose)) != 0;
+}
+
 void rights_of_key(struct key_rights *out, const struct client_rights *client,
                    const struct key *key) {
   *out = (struct key_rights){0};
@@ -223,29 +227,47 @@ void rights_of_key(struct key_rights *out, const struct client_rights *client,
       continue;
     }
     for (unsigned p = 0; p < PURPOSE_NUM; p++) {
-      if ((grant->purposes & (1u << p)) != 0 && out->by_purpose[p] == NULL) {
+      if (has_purpose(grant, (enum purpose)p) && out->by_purpose[p] == NULL) {
         out->by_purpose[p] = grant;
       }
     }
   }
 }
 
-struct grant *rights_to_generate(const struct client_rights *client, const char *label) {
-  // A key that is not there yet has a label, and nothing else that could fit.
+// grants_new_key: one that is not there yet has a label, and nothing else that could
+// fit.
+static bool grants_new_key(const struct grant *grant, const char *label) {
   const struct key wanted = {.label = (char *)(uintptr_t)label};
 
+  for (size_t k = 0; k < grant->num_keys; k++) {
+    if (grant->keys[k].kind != KEY_PATTERN_SKI && key_pattern_fits(&grant->keys[k], &wanted)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+struct grant *rights_to_generate(const struct client_rights *client, const char *label) {
   for (size_t i = 0; i < client->num_grants; i++) {
     struct grant *grant = client->grants[i];
-    if ((grant->purposes & (1u << PURPOSE_GENERATE)) == 0) {
-      continue;
-    }
-    for (size_t k = 0; k < grant->num_keys; k++) {
-      if (grant->keys[k].kind != KEY_PATTERN_SKI && key_pattern_fits(&grant->keys[k], &wanted)) {
-        return grant;
-      }
+    if (has_purpose(grant, PURPOSE_GENERATE) && grants_new_key(grant, label)) {
+      return grant;
     }
   }
   return NULL;
+}
+
+void rights_trace(struct rights_trace *out, const struct rights *rights, size_t index,
+                  const uint8_t spki_sha256[32],
+                  bool (*has_name)(const void *arg, const char *name), const void *arg,
+                  const struct key *key, const char *label, enum purpose purpose) {
+  const struct grant_entry *entry = &rights->entries[index];
+
+  out->grant = &entry->grant;
+  out->fits_client = fits_client(entry, spki_sha256, has_name, arg);
+  out->fits_key =
+      key != NULL ? grants_key(&entry->grant, key) : grants_new_key(&entry->grant, label);
+  out->has_purpose = has_purpose(&entry->grant, purpose);
 }
 
 bool rights_take_token(struct grant *grant, int64_t now_ns) {

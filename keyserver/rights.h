@@ -54,6 +54,14 @@ struct key_rights {
 
 struct rights;
 
+// Why a grant does, or does not, allow a request.
+struct rights_trace {
+  const struct grant *grant;
+  bool fits_client;
+  bool fits_key;
+  bool has_purpose;
+};
+
 // rights_new reads the grants of `options`, which must outlive them. Patterns
 // that fit no key of `ks` are logged, as that is how a typing error shows.
 // STATUS_CONFIG, STATUS_MEMORY.
@@ -76,6 +84,13 @@ void rights_of_key(struct key_rights *out, const struct client_rights *client,
 // rights_to_generate borrows the grant by which a key of this label may be made,
 // or returns NULL.
 struct grant *rights_to_generate(const struct client_rights *client, const char *label);
+
+// rights_trace asks one grant (index < rights_num_grants) the questions of the calls
+// above, one by one. `key` NULL: a key that is to be made, of this `label`.
+void rights_trace(struct rights_trace *out, const struct rights *rights, size_t index,
+                  const uint8_t spki_sha256[32],
+                  bool (*has_name)(const void *arg, const char *name), const void *arg,
+                  const struct key *key, const char *label, enum purpose purpose);
 
 // rights_take_token charges one signature to the grant, or returns false when
 // that would pass its rate. `now_ns` is monotonic.

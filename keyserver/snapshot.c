@@ -32,6 +32,18 @@ out:
   return st;
 }
 
+enum status snapshot_load_public(struct snapshot *snapshot, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct options *options = &snapshot->options;
+
+  TRY(tls_context_trust(&snapshot->tls, &options->tls, err));
+  TRY(keystore_load_public(&snapshot->keys, options, err));
+  TRY(rights_new(&snapshot->rights, options, snapshot->keys, err));
+
+out:
+  return st;
+}
+
 enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *tokens,
                           struct errmsg *err) {
   enum status st = STATUS_OK;

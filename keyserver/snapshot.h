@@ -42,6 +42,10 @@ enum status snapshot_load_files(struct snapshot *snapshot, struct errmsg *err);
 enum status snapshot_fill(struct snapshot *snapshot, struct token_registry *tokens,
                           struct errmsg *err);
 
+// snapshot_load_public is load_files and fill for whoever signs nothing: without
+// private keys and tokens, and without the server's own certificate.
+enum status snapshot_load_public(struct snapshot *snapshot, struct errmsg *err);
+
 // snapshot_with_key makes one like `from` with one more key (taken). What
 // keystore_with returns.
 enum status snapshot_with_key(struct snapshot **out, struct snapshot *from, struct key **key,
