@@ -103,6 +103,7 @@ static size_t on_answer(char *data, size_t size, size_t num, void *arg) {
     size_t cap = call->answer_cap == 0 ? FIRST_ANSWER_LEN : call->answer_cap * 2;
     uint8_t *answer = NULL;
     cap = cap < call->answer_len + len ? call->answer_len + len : cap;
+    cap = cap > call->max_answer_len ? call->max_answer_len : cap;
     answer = realloc(call->answer, cap);
     if (answer == NULL) {
       call->st = STATUS_MEMORY;

@@ -454,6 +454,106 @@ static void follows_no_redirect(void **state) {
   assert_string_equal(r.text, "no");
 }
 
+static struct result ask_public_only(const char *url) {
+  struct http_call call = {.url = url,
+                           .allow_http = true,
+                           .only_public = true,
+                           .method = "GET",
+                           .limit_ms = 5000,
+                           .max_answer_len = 1000};
+  struct client c;
+  struct result result;
+  client_init(&c);
+  (void)start(&c, &call);
+  wait_all(&c);
+  result = c.results[0];
+  client_cleanup(&c);
+  return result;
+}
+
+static void stays_outside_if_told(void **state) {
+  (void)state;
+  static const char *const urls[] = {"http://127.0.0.1:%u/",
+                                     "http://127.1.2.3:%u/",
+                                     "http://localhost:%u/",
+                                     "http://[::1]:%u/",
+                                     "http://0.0.0.0:%u/",
+                                     "http://2130706433:%u/",
+                                     "http://0x7f.1:%u/",
+                                     "http://10.1.2.3:%u/",
+                                     "http://172.31.0.1:%u/",
+                                     "http://192.168.1.1:%u/",
+                                     "http://169.254.1.1:%u/",
+                                     "http://100.64.0.1:%u/",
+                                     "http://[::ffff:127.0.0.1]:%u/",
+                                     "http://[fe80::1]:%u/",
+                                     "http://[fd00::1]:%u/",
+                                     "http://[2002:7f00:1::]:%u/",
+                                     "http://224.0.0.1:%u/",
+                                     "http://[::127.0.0.1]:%u/"};
+  struct fixture f;
+  char url[128];
+  fixture_start(&f, FIXTURE_PLAIN, &(struct fixture_limits){0});
+  for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    (void)snprintf(url, sizeof(url), urls[i], address_port(&f.address));
+#pragma GCC diagnostic pop
+    struct result r = ask_public_only(url);
+    if (r.st != STATUS_REFUSED || strstr(r.message, "public") == NULL) {
+      fail_msg("%s: %s, \"%s\"", url, status_name(r.st), r.message);
+    }
+  }
+  fixture_stop(&f);
+}
+
+// What OCSP and CRLs need: lines of our own out, headers of the answer back.
+static const char *const headers_out[] = {"X-Test: mine", "If-None-Match: \"a\"", NULL};
+
+static void on_headers(void *arg, const struct http_answer *answer) {
+  struct client *c = arg;
+  uint8_t *body = http_answer_take_body(answer);
+  assert_int_equal(answer->code, 302);
+  assert_string_equal(http_answer_header(answer, "etag"), "\"b\"");
+  assert_string_equal(answer->redirect_url, "http://127.0.0.1:1/x");
+  assert_null(http_answer_header(answer, "Expires"));
+  assert_memory_equal(body, "no", 2);
+  assert_ptr_equal(body, answer->body.data);
+  free(body);
+  loop_stop(c->loop);
+}
+
+static void hands_over_headers_and_body(void **state) {
+  (void)state;
+  struct address address;
+  struct bad_peer peer = {.fd = -1,
+                          .reply =
+                              "HTTP/1.1 302 Found\r\nLocation: //127.0.0.1:1/x\r\n"
+                              "ETag: \"b\"\r\nContent-Length: 2\r\n\r\nno"};
+  struct client c;
+  char url[128];
+  pthread_t thread;
+  uint64_t id = 0;
+  struct http_call call = {.url = url,
+                           .allow_http = true,
+                           .method = "GET",
+                           .headers = headers_out,
+                           .limit_ms = 5000,
+                           .max_answer_len = 1000};
+  assert_int_equal(address_parse(&address, "127.0.0.1:0", NULL), STATUS_OK);
+  assert_int_equal(address_listen(&peer.fd, &address, false, 0, NULL), STATUS_OK);
+  assert_int_equal(address_of_local(&address, peer.fd), STATUS_OK);
+  (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", address_port(&address));
+  client_init(&c);
+  assert_int_equal(http_client_start(&id, c.http, &call, on_headers, &c), STATUS_OK);
+  assert_int_equal(fcntl(peer.fd, F_SETFL, 0), 0);
+  assert_int_equal(pthread_create(&thread, NULL, run_bad_peer, &peer), 0);
+  wait_all(&c);
+  client_cleanup(&c);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  (void)close(peer.fd);
+}
+
 static int setup(void **state) {
   (void)state;
   (void)signal(SIGPIPE, SIG_IGN);
@@ -482,6 +582,8 @@ int main(void) {
       cmocka_unit_test(nobody_is_there),
       cmocka_unit_test(survives_bad_peers),
       cmocka_unit_test(follows_no_redirect),
+      cmocka_unit_test(stays_outside_if_told),
+      cmocka_unit_test(hands_over_headers_and_body),
   };
   return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -315,6 +315,21 @@ static void asks_a_responder_few_things_at_a_time(void **state) {
   assert_int_equal(stats.num_open + stats.num_waiting, 0);
 }
 
+static void gives_a_slow_responder_up(void **state) {
+  (void)state;
+  staple_fetch_free(fetch);
+  const struct staple_fetch_options options = {
+      .loop = loop, .http = http, .limit_ms = 100, .load = load, .done = done};
+  assert_int_equal(staple_fetch_new(&fetch, &options), STATUS_OK);
+  web_hold(&web, true);
+  struct chain *chain = add(web_url(&web, "/o"));
+  web_put(&web, "/o", 200, "", (struct bytes){0});
+  wait_for(1);
+  assert_int_equal(chain->outcome, STAPLE_FAILED);
+  assert_int_equal(chain->fetch_fault, FETCH_TIMEOUT);
+  web_hold(&web, false);
+}
+
 static void leaves_a_dead_responder_alone(void **state) {
   (void)state;
   struct staple_fetch_stats stats;
@@ -387,6 +402,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(never_puts_a_worse_one_in_its_place, set_up, tear_down),
       cmocka_unit_test_setup_teardown(backs_off_by_chance_and_obeys_retry_after, set_up, tear_down),
       cmocka_unit_test_setup_teardown(asks_a_responder_few_things_at_a_time, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(gives_a_slow_responder_up, set_up, tear_down),
       cmocka_unit_test_setup_teardown(leaves_a_dead_responder_alone, set_up, tear_down),
       cmocka_unit_test_setup_teardown(lets_go_of_chains_with_nobody_to_ask, set_up, tear_down),
       cmocka_unit_test_setup_teardown(holds_a_million_chains_in_little_memory, set_up, tear_down),
