@@ -53,23 +53,24 @@ bool sandbox_options_equal(const struct sandbox_options *a, const struct sandbox
 
 // The rows of a config table for the member `sandbox` of `holder`.
 extern const char *const sandbox_words[];
-#define SANDBOX_OPTION_ROWS(holder)                                                           \
-  {.name = "sandbox",                                                                         \
-   .type = CONFIG_WORD,                                                                       \
-   .offset = offsetof(holder, sandbox.mode),                                                  \
-   .fallback = "auto",                                                                        \
-   .words = sandbox_words,                                                                    \
-   .help =                                                                                    \
-       "System calls and files are confined (seccomp, Landlock) to what this program needs: " \
-       "auto as far as the kernel can, require refuses to start where it cannot; a change "   \
-       "needs a restart"},                                                                    \
-  {                                                                                           \
-    .name = "sandbox_paths", .type = CONFIG_PATHS, .offset = offsetof(holder, sandbox.paths), \
-    .count_offset = offsetof(holder, sandbox.num_paths), .max = 64,                           \
-    .help =                                                                                   \
-        "Files and folders, with all below, that may be read and written besides the "        \
-        "folders of the files named here, as far as the user's own rights go: for a reload "  \
-        "that will name other folders, and for PKCS #11 modules; a change needs a restart"    \
+#define SANDBOX_OPTION_ROWS(holder)                                                              \
+  {.name = "sandbox",                                                                            \
+   .type = CONFIG_WORD,                                                                          \
+   .offset = offsetof(holder, sandbox.mode),                                                     \
+   .fallback = "auto",                                                                           \
+   .words = sandbox_words,                                                                       \
+   .help =                                                                                       \
+       "System calls and files are confined (seccomp, Landlock) to what this program needs: "    \
+       "auto as far as the kernel can, require refuses to start where it cannot; a change "      \
+       "needs a restart"},                                                                       \
+  {                                                                                              \
+    .name = "sandbox_paths", .type = CONFIG_PATHS, .offset = offsetof(holder, sandbox.paths),    \
+    .count_offset = offsetof(holder, sandbox.num_paths), .max = 64,                              \
+    .help =                                                                                      \
+        "Files and folders, with all below, that may be read besides the folders of the files "  \
+        "named here, as far as the user's own rights go: for a reload that will name other "     \
+        "folders; where PKCS #11 modules are loaded, they may be written too; a change needs a " \
+        "restart"                                                                                \
   }
 
 // What a program does besides reading, writing, waiting and signing.

@@ -262,7 +262,8 @@ static enum status fill_rules(struct rules *rules, const struct sandbox_spec *sp
     TRY(add_path(rules, &spec->paths[i], err));
   }
   for (size_t i = 0; i < options->num_paths; i++) {
-    TRY(add_rule(rules, options->paths[i], FS_CHANGE, err));
+    TRY(add_rule(rules, options->paths[i],
+                 (spec->needs & SANDBOX_MODULES) != 0 ? FS_CHANGE : FS_READ, err));
   }
 
 out:

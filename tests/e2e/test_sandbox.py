@@ -96,6 +96,7 @@ class Deployment:
         self.confine("issuer", stack.issuer.config)
         stack.issuer.start()
         self.confine("proxy", proxy.config)
+        del proxy.config["sandbox_paths"]
         proxy.config["key_servers"] = {"servers": [{"address": by_name, "name": "localhost"}]}
         proxy.config["issuers"] = {
             "urls": [f"https://localhost:{stack.issuer.process.address('api')[1]}"],

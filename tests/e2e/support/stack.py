@@ -143,6 +143,7 @@ class Proxy:
             "audit": {"path": str(self.audit_path)},
             "states": str(self.folder / "states.json"),
             "limits": {"drain": "2s"},
+            "sandbox_paths": [str(stack.pki.folder)],  # reloads bring CAs of later tests
         }
 
     def start(self, wait=True, args=()):

@@ -475,10 +475,14 @@ static void an_operators_paths_are_his_word(void **state) {
   char *paths[] = {folder};
   const struct sandbox_options more = {.mode = SANDBOX_REQUIRE, .paths = paths, .num_paths = 1};
   struct box box = {.options = &more};
-  struct box modules = {.spec = {.needs = SANDBOX_MODULES}, .options = &more};
+  struct box modules = {.options = &more};
   (void)state;
   skip_without_kernel();
-  assert_int_equal(try_in(&box, open_to_write, file), 0);
+  assert_int_equal(try_in(&box, open_to_read, file), 0);
+  assert_int_equal(try_in(&box, open_to_write, file), EACCES);
+  modules.spec.needs = SANDBOX_MODULES;
+  assert_int_equal(try_in(&modules, open_to_write, file), 0);
+  modules.spec.needs = SANDBOX_MODULES;
   assert_hidden(try_in(&modules, open_to_read, "/etc/passwd"));
   // Without a word of his nobody knows what a module reads and writes.
   assert_int_equal(try_with(SANDBOX_MODULES, open_to_write, file), 0);
