@@ -185,13 +185,14 @@ static bool counts(const struct watch *watch, const char *name) {
 }
 
 static void on_event(struct watch *watch, const struct inotify_event *event) {
-  if ((event->mask & IN_Q_OVERFLOW) != 0) {
-    note_change(watch);
-  } else if (!is_used(watch, event->wd)) {
+  const bool is_lost = (event->mask & IN_Q_OVERFLOW) != 0;  // some events were too many
+
+  if (!is_lost && !is_used(watch, event->wd)) {
     return;  // left over from a folder that is not watched any more
-  } else if ((event->mask & FOLDER_GONE) != 0) {
+  }
+  if ((event->mask & FOLDER_GONE) != 0) {
     lose(watch, event->wd, event->mask);
-  } else if (event->len > 0 && counts(watch, event->name)) {
+  } else if (is_lost || (event->len > 0 && counts(watch, event->name))) {
     note_change(watch);
   }
 }
