@@ -195,6 +195,9 @@ static void note_error(struct server *server, const struct request *req, enum fr
     if (kc->num_servers > 1) {
       key_notes_add(&kc->notes, req->ski, server->index, loop_now_ms(kc->loop));
     }
+  } else if (code == FRAME_ERROR_CRYPTOGRAPHY) {
+    // One key's matter: its errors must not keep requests for others away.
+    counter_add_own(&server->stats.num_failed[KEYCLIENT_ERROR], 1);
   } else if (frame_error_may_failover(code)) {
     kc_health_failed(server, KEYCLIENT_ERROR);
   } else {
