@@ -640,11 +640,13 @@ static void longest_lines_are_sealed_whole(void **state) {
   const struct sink_options options = {.path = path, .ring_len = 4u << 20, .is_chained = true};
   struct chain chain = {0};
   struct sink *sink = open_with(&options);
-  char line[SINK_LINE_MAX_LEN];
+  static const uint8_t head[] = {'{', '"', 'a', '"', ':', '"'};
+  static const uint8_t end[] = {'"', '}'};
+  uint8_t line[SINK_LINE_MAX_LEN];
   (void)state;
   memset(line, 'x', sizeof line);
-  memcpy(line, "{\"a\":\"", 6);
-  memcpy(line + sizeof line - 2, "\"}", 2);
+  memcpy(line, head, sizeof head);
+  memcpy(line + sizeof line - sizeof end, end, sizeof end);
   for (int i = 0; i < 300; i++) {
     assert_int_equal(sink_write(sink, bytes_of(line, sizeof line)), STATUS_OK);
   }
