@@ -304,6 +304,42 @@ def test_what_no_honest_line_does_is_the_end(deployment, part):
     process.stop()
 
 
+def free_low_port():
+    for port in range(1023, 512, -1):
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    pytest.skip("no low port is free")
+
+
+@pytest.mark.skipif(not IS_ROOT or not shutil.which("setpriv"), reason="nobody to lend rights")
+def test_a_right_that_was_lent_is_given_back():
+    """As AmbientCapabilities= of systemd gives a service its low port."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        folder.chmod(0o755)
+        (folder / "pki").mkdir()
+        procs = OwnedProcs(folder)
+        ks = KeyServer(procs, pki_module.Pki(folder / "pki"))
+        ks.add_key("file", "p256")
+        ks.config["listen"] = [f"127.0.0.1:{free_low_port()}"]
+        procs.own()
+        ks.process = procs.daemon_start(
+            "deputy-keyserver", ks.config, "keyserver",
+            wrap=["setpriv", "--reuid", USER, "--clear-groups", "--inh-caps=-all,+net_bind_service",
+                  "--ambient-caps=-all,+net_bind_service", "--"]).wait_ready()
+        try:
+            assert ks.address[1] < 1024
+            for thread in statuses(ks.process.pid).values():
+                for caps in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+                    assert int(thread[caps], 16) == 0, thread
+        finally:
+            procs.stop_all()
+
+
 # --- what an operator says ----------------------------------------------------------------
 
 
