@@ -325,6 +325,27 @@ def test_reload_with_a_changed_file_leaves_the_old_keys_in_force(ring, key, pki)
     assert states(server) == {} and server.metric("keys") == 0
 
 
+def test_new_identity_counts_from_the_next_reload(ring, key, pki):
+    """An identity is replaced as any file is: another one is renamed over it."""
+    path = ring.seal("www", EU, key)
+    eu, fr = ring.members["eu-1"], ring.members["eu-2"]
+    server = ring.server(pki, eu)
+    server.start()
+    assert states(server) == {"loaded": 1}
+    old = eu.private_key()
+    new, told = ring.identity("renewed")
+    eu.public_key = told["public_key"]
+    ring.write()
+    new.rename(eu.identity)
+    server.reload()
+    assert states(server) == {"not_recipient": 1} and server.metric("keys") == 0
+    ring.reseal(fr, path)
+    server.reload()
+    assert states(server) == {"loaded": 1} and server.metric("keys") == 1
+    with pytest.raises(StopIteration):
+        Sealed.read(path).open(old)
+
+
 def test_watched_folder_opens_what_is_put_there(ring, key, pki, procs):
     server = ring.server(pki, ring.members["eu-1"])
     server.config.update(key_folders_watch=True, key_folders_settle="50ms")
