@@ -27,6 +27,9 @@ static size_t receive(struct socket_bio *bio, uint8_t *out, size_t max) {
     n = recv(bio->fd, out, max, 0);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
+    // A short one has emptied the socket; what comes later is told (loop.h). The end
+    // is told once: then only a recv that gives nothing knows.
+    bio->may_read = (size_t)n == max || bio->is_ended;
     return (size_t)n;
   }
   bio->may_read = false;

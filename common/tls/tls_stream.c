@@ -514,6 +514,7 @@ static void on_io(void *arg, unsigned ready) {
 
   s->bio.may_read = s->bio.may_read || (ready & IO_READABLE) != 0;
   s->bio.may_write = s->bio.may_write || (ready & IO_WRITABLE) != 0;
+  s->bio.is_ended = s->bio.is_ended || (ready & IO_ENDED) != 0;
   run(s);
 }
 
