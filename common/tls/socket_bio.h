@@ -5,8 +5,8 @@
 // BoringSSL asks for five bytes, then for a record's body: over a plain socket
 // that is two system calls for each record and one more to learn that there is
 // nothing. Here one recv fills the thread's scratch buffer, BoringSSL is fed
-// from it, and a recv that did not fill it was the last one. What is left of it when a round ends is kept by socket_bio_park, for
-// the scratch belongs to the next connection then.
+// from it, and a recv that did not fill it was the last one. What is left of it when a round ends
+// is kept by socket_bio_park, for the scratch belongs to the next connection then.
 #ifndef DEPUTY_COMMON_TLS_SOCKET_BIO_H_
 #define DEPUTY_COMMON_TLS_SOCKET_BIO_H_
 
