@@ -2,8 +2,37 @@
 """What breaks around the key server: tokens that hang, fail or sign wrongly, descriptors
 that run out, packets that promise more than comes, a kill in the middle.
 
-Tokens that go away and PINs that are wrong are in test_keyserver_pkcs11.py, slow keys in
-test_keyserver_slow.py, clients that misbehave in test_keyserver_limits.py.
+Where the rest of bad input and faults is tried (files of this folder; of test_keyserver_X.py
+only the X):
+
+    duplicate and unknown tags        protocol: a_known_item_twice; conformance: unknown_tags
+    cut and merged packets, records   protocol: merged_and_cut, one_byte_at_a_time; conformance
+    wrong lengths of items, headers   protocol: items_of_wrong_length; here: a_length_that_is_not,
+                                      headers_that_promise
+    opcode that does not fit the key  protocol: opcode_that_does_not_fit; conformance: every_opcode
+    digest of wrong length            protocol: digest_of_wrong_length
+    JSON null in item 0x16            conformance: what_is_for_tracing
+    pings of 64 KB, never read        limits: a_client_that_never_reads, ..reads_nothing
+    bytes in drips, silence           limits: a_handshake_in_drips, a_packet_in_drips, silent
+    ids used again by the thousand    conformance: thousands_of_ids
+    wrong versions                    protocol: wrong_major_version; conformance: version_bytes
+    digest of another message         theft: a_digest_of_something_else
+    TLS 1.2 parameters                theft: tls12_parameters_of_wrong_length
+    credentials that may not be       theft: dc_for_another_key, ..without_delegation_usage,
+                                      ..lifetimes, ..in_the_client_context and those around
+    forged log lines                  audit: no_sni, no_client_name, no_label_forges_a_line
+    key files                         life: key_files_that_stop_the_start; watch: half_a_key,
+                                      a_loose_mode; regions: sealed ones
+    token unplugged, PIN refused      pkcs11: a_token_goes_and_comes_back, a_wrong_pin
+    token that hangs, lies, fails     here
+    audit disk full                   audit: a_disk_that_fills_up; life: ..cannot_be_written
+    rate exceeded                     limits: rate_with_burst
+    client expired, of another CA     limits: clients_that_are_not_let_in
+    client revoked                    clients: revoked_is_refused and those around
+    kill -9 in mid-request            here; outage, test_kill_anything.py, test_keyclient.py
+    one of two servers hangs          outage: the_next_key_server; test_keyclient.py: one_that_hangs
+    replies nobody asked for, of no   test_proxy_keyservers.py, test_keyclient_conformance.py
+    use, malformed; every error code
 """
 
 import json
