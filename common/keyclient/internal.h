@@ -44,7 +44,7 @@
 #define KEYCLIENT_WAKE_MS 100         // somebody waits: a pause is cut to this
 #define KEYCLIENT_SUSPECT_MS 50       // least time an answer is owed before others are preferred,
 #define KEYCLIENT_SUSPECT_P95S 4      // or so many times the p95 of the server's signatures
-#define KEYCLIENT_SHUN_MS 1000        // a server that closed a connection is asked last
+#define KEYCLIENT_SHUN_MS 1000        // who closed a connection is asked last for so long
 #define KEYCLIENT_REST_MS \
   60000  // an address that cannot be connected is not tried
          // while there are others
@@ -114,7 +114,9 @@ enum link_state { LINK_UNUSED, LINK_PAUSED, LINK_RESOLVING, LINK_CONNECTING, LIN
 struct link {
   struct server *server;
   enum link_state state;
-  bool is_leaving;  // OPEN: to be closed when there is another, and nothing is owed
+  bool is_leaving;        // OPEN: to be closed when there is another, and nothing is owed
+  unsigned num_failures;  // to connect, in a row
+  int64_t shun_until_ms;  // its server has closed another one
   struct tls_stream *stream;
   struct address address;  // CONNECTING and OPEN
   struct timer retry;
@@ -152,11 +154,9 @@ struct server {
   struct timer resolve;
   int64_t resolved_ms;
   struct link *links;
-  size_t num_links;       // slots; most are UNUSED
-  size_t turn;            // the link that is looked at first
-  unsigned num_open;      // leaving ones included
-  unsigned num_failures;  // to connect, in a row
-  int64_t shun_until_ms;
+  size_t num_links;   // slots; most are UNUSED
+  size_t turn;        // the link that is looked at first
+  unsigned num_open;  // leaving ones included
   struct latency latency;
   struct breaker breaker;
   int64_t hedge_after_ms;  // -1: never
@@ -281,6 +281,8 @@ void kc_pool_resolve(struct server *server);
 const struct address *kc_pool_choose(const struct server *server);
 // kc_pool_note_connect: an address could be connected to, or could not.
 void kc_pool_note_connect(struct server *server, const struct address *address, bool is_good);
+// kc_pool_shun: the connections to this address are asked last until then.
+void kc_pool_shun(struct server *server, const struct address *address, int64_t until_ms);
 // kc_pool_has: it is one of the name's addresses.
 bool kc_pool_has(struct server *server, const struct address *address);
 // kc_pool_is_surplus: there are enough connections without this one.

@@ -35,10 +35,10 @@ bool link_may_take(const struct link *link) {
 
 // retry_after_ms: doubled with each failure in a row, and not the same for all,
 // so that a server that comes back is not met by everybody at once.
-static int64_t retry_after_ms(const struct server *server) {
+static int64_t retry_after_ms(const struct link *link) {
   int64_t after_ms = KEYCLIENT_RETRY_FIRST_MS;
 
-  for (unsigned i = 0; i < server->num_failures && after_ms < KEYCLIENT_RETRY_LAST_MS; i++) {
+  for (unsigned i = 0; i < link->num_failures && after_ms < KEYCLIENT_RETRY_LAST_MS; i++) {
     after_ms *= 2;
   }
   if (after_ms > KEYCLIENT_RETRY_LAST_MS) {
@@ -74,7 +74,7 @@ static void rest(struct link *link, bool is_wanted) {
   link->is_leaving = false;
   if (is_wanted) {
     link->state = LINK_PAUSED;
-    timer_arm_ms(&link->retry, retry_after_ms(link->server));
+    timer_arm_ms(&link->retry, retry_after_ms(link));
     if (link->server->num_open == 0 && !TAILQ_EMPTY(&link->server->kc->waiting)) {
       (void)link_wake(link);
     }
@@ -102,9 +102,9 @@ static void give_up(struct link *link, const char *why) {
   counter_add_own(&server->kc->stats.num_connect_failed, 1);
   // One dead address of several is not the server's failure.
   if (server->num_open == 0) {
-    server->num_failures++;
     kc_health_failed(server, KEYCLIENT_CONNECT);
   }
+  link->num_failures++;
   log_down(link, server->num_open == 0 ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "key_server_unreachable",
            why);
   rest(link, !kc_pool_is_surplus(link));
@@ -139,7 +139,7 @@ void link_drop(struct link *link, const char *why) { lose(link, why, false); }
 
 // shun: who closes one connection is about to close the others.
 static void shun(struct link *link) {
-  link->server->shun_until_ms = now_of(link) + KEYCLIENT_SHUN_MS;
+  kc_pool_shun(link->server, &link->address, now_of(link) + KEYCLIENT_SHUN_MS);
 }
 
 static void on_end(void *arg, enum tls_stream_end end, const char *why) {
@@ -283,8 +283,8 @@ static void on_open(void *arg) {
   link->received_ms = now_of(link);
   link->sent_ms = link->received_ms;
   kc_pool_note_connect(server, &link->address, true);
-  server->num_failures = 0;
-  server->shun_until_ms = 0;
+  kc_pool_shun(server, &link->address, 0);  // it is back
+  link->num_failures = 0;
   server->num_open++;
   if (server->num_open == 1) {
     atomic_fetch_add_explicit(&kc->num_ready, 1, memory_order_relaxed);
@@ -339,9 +339,9 @@ void link_connect(struct link *link) {
     kc_pool_resolve(server);
   } else {
     link->state = LINK_PAUSED;
-    timer_arm_ms(&link->retry, retry_after_ms(server));
+    timer_arm_ms(&link->retry, retry_after_ms(link));
+    link->num_failures++;
     if (server->num_open == 0) {
-      server->num_failures++;
       kc_health_failed(server, KEYCLIENT_CONNECT);
     }
     counter_add_own(&server->kc->stats.num_connect_failed, 1);

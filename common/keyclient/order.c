@@ -60,14 +60,15 @@ struct choice {
   unsigned bad;
 };
 
-static unsigned badness_of_link(const struct link *link) {
-  return (link->is_leaving ? (unsigned)BAD_LINK : 0) |
-         (link_owes_ms(link) > link->server->suspect_ms ? (unsigned)BAD_SLOW : 0);
+static unsigned badness_of_link(const struct link *link, int64_t now_ms) {
+  const bool is_slow =
+      link_owes_ms(link) > link->server->suspect_ms || now_ms < link->shun_until_ms;
+  return (link->is_leaving ? (unsigned)BAD_LINK : 0) | (is_slow ? (unsigned)BAD_SLOW : 0);
 }
 
 // choose_link starts behind the connection that it took last, so that all addresses of a
 // name are used also when little is asked.
-static struct choice choose_link(struct server *server) {
+static struct choice choose_link(struct server *server, int64_t now_ms) {
   struct choice best = {NULL, UINT32_MAX};
 
   for (size_t n = 0; n < server->num_links; n++) {
@@ -76,7 +77,7 @@ static struct choice choose_link(struct server *server) {
     if (!link_may_take(link)) {
       continue;
     }
-    bad = badness_of_link(link);
+    bad = badness_of_link(link, now_ms);
     if (bad < best.bad ||
         (bad == best.bad && link_num_unanswered(link) < link_num_unanswered(best.link))) {
       best = (struct choice){link, bad};
@@ -88,10 +89,9 @@ static struct choice choose_link(struct server *server) {
   return best;
 }
 
-static unsigned badness_of_server(const struct server *server, uint32_t lacking, int64_t now_ms) {
+static unsigned badness_of_server(const struct server *server, uint32_t lacking) {
   return ((lacking & server_bit(server)) != 0 ? (unsigned)BAD_KEY : 0) |
-         (server->breaker.state != BREAKER_CLOSED ? (unsigned)BAD_BREAKER : 0) |
-         (now_ms < server->shun_until_ms ? (unsigned)BAD_SLOW : 0);
+         (server->breaker.state != BREAKER_CLOSED ? (unsigned)BAD_BREAKER : 0);
 }
 
 static void count_skipped(struct keyclient *kc, uint32_t skipped) {
@@ -115,11 +115,11 @@ struct link *order_pick(struct keyclient *kc, const struct request *req, bool is
     if (server->num_open == 0 || (done & server_bit(server)) != 0) {
       continue;
     }
-    choice = choose_link(server);
+    choice = choose_link(server, now_ms);
     if (choice.link == NULL) {
       continue;
     }
-    choice.bad |= badness_of_server(server, lacking, now_ms);
+    choice.bad |= badness_of_server(server, lacking);
     if ((choice.bad & BAD_KEY) != 0) {
       skipped |= server_bit(server);
     }

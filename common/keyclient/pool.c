@@ -75,6 +75,15 @@ void kc_pool_note_connect(struct server *server, const struct address *address, 
   }
 }
 
+void kc_pool_shun(struct server *server, const struct address *address, int64_t until_ms) {
+  for (size_t i = 0; i < server->num_links; i++) {
+    struct link *link = &server->links[i];
+    if (link->state == LINK_OPEN && is_same(&link->address, address)) {
+      link->shun_until_ms = until_ms;
+    }
+  }
+}
+
 bool kc_pool_has(struct server *server, const struct address *address) {
   return place_of(server, address) != NULL;
 }
