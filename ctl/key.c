@@ -143,7 +143,7 @@ static const struct verb {
      CTL_POLICY | CTL_MEMBERS, ctl_key_seal},
     {"reseal", "--members FILE --identity FILE [--policy POLICY] NAME.sealed...", 1, SIZE_MAX,
      CTL_POLICY | CTL_MEMBERS | CTL_IDENTITY, CTL_MEMBERS | CTL_IDENTITY, ctl_key_reseal},
-    {"inspect", "NAME.sealed...", 1, SIZE_MAX, 0, 0, ctl_key_inspect},
+    {"inspect", "[--members FILE] NAME.sealed...", 1, SIZE_MAX, CTL_MEMBERS, 0, ctl_key_inspect},
 };
 
 enum ctl_exit ctl_run_key(const struct ctl_args *args) {

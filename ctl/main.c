@@ -49,7 +49,8 @@ static const struct ctl_command commands[] = {
      "`key seal --policy POLICY --members FILE KEYFILE NAME.sealed` seals a private key to\n"
      "the members that the policy admits. `key reseal --members FILE --identity FILE\n"
      "[--policy POLICY] NAME.sealed...` does it anew after a change. `key inspect\n"
-     "NAME.sealed...` shows policy, key and who can open it, without any secret."},
+     "[--members FILE] NAME.sealed...` shows policy, key and who can open it, without any\n"
+     "secret; with members, exit code 3 when one is to be sealed anew."},
     {"keyserver", "explain|verify-audit FILE...",
      CTL_ANCHOR | CTL_CONFIG | CTL_CLIENT | CTL_CLIENT_NAME | CTL_KEY | CTL_PURPOSE | CTL_SCHEME |
          CTL_LIFETIME | CTL_MESSAGE,

@@ -433,25 +433,115 @@ static bool print_about(const char *path, const struct sealed_key *sealed) {
   return grid_print(&grid, stdout);
 }
 
-enum ctl_exit ctl_key_inspect(const struct ctl_args *args, char *const *words) {
-  json_t *list = args->is_json ? json_array() : NULL;
+// Who could not open a file although he may, or could although he may not: names.
+struct due {
+  json_t *missing;
+  json_t *surplus;
+};
+
+static bool is_due(const struct due *due) {
+  return json_array_size(due->missing) > 0 || json_array_size(due->surplus) > 0;
+}
+
+// find_due holds the file against the membership file of today.
+static void find_due(struct due *out, struct target *target, const struct sealed_key *sealed) {
+  uint8_t id[SEALED_KEY_ID_LEN];
+
+  *out = (struct due){json_array(), json_array()};
+  target->num_recipients = members_admitted(target->recipients, &target->members, &sealed->policy);
+  for (size_t i = 0; i < target->num_recipients; i++) {
+    sealing_key_id(id, target->recipients[i].public_key);
+    if (sealed_key_find(sealed, id) == NULL) {
+      (void)json_array_append_new(out->missing, json_string(target->recipients[i].name));
+    }
+  }
+  for (size_t i = 0; i < sealed->num_recipients; i++) {
+    const struct sealed_recipient *r = &sealed->recipients[i];
+    if (!is_recipient(target, r->key_id)) {
+      (void)json_array_append_new(out->surplus,
+                                  json_stringn((const char *)r->name.data, r->name.len));
+    }
+  }
+}
+
+static void print_due(const struct due *due) {
+  json_t *name = NULL;
+  size_t i = 0;
+
+  json_array_foreach (due->missing, i, name) {
+    (void)printf("reseal: %s may open it, but cannot yet\n", json_string_value(name));
+  }
+  json_array_foreach (due->surplus, i, name) {
+    (void)printf("reseal: %s can open it, but may not any more\n", json_string_value(name));
+  }
+}
+
+// inspect shows one file; *out is its JSON, or NULL when it was printed. `target` NULL:
+// nothing to hold it against.
+static enum ctl_exit inspect(json_t **out, const char *path, struct target *target,
+                             const struct ctl_args *args) {
+  struct loaded loaded = {0};
+  struct due due = {0};
+  struct errmsg err = {0};
   enum ctl_exit code = CTL_DONE;
 
-  for (size_t i = 0; i < args->num_words - 1; i++) {
-    struct loaded loaded = {0};
-    struct errmsg err = {0};
-    if (load(&loaded, words[i], &err) != STATUS_OK) {
-      code = fail(&err);
-    } else if (args->is_json) {
-      (void)json_array_append_new(list, json_of(words[i], loaded.sealed));
-    } else {
-      (void)fputs(i == 0 ? "" : "\n", stdout);
-      code = print_about(words[i], loaded.sealed) ? code : CTL_FAILED;
-    }
+  *out = NULL;
+  if (load(&loaded, path, &err) != STATUS_OK) {
     loaded_cleanup(&loaded);
+    return fail(&err);
   }
-  if (args->is_json && print_json(json_pack("{s:o}", "sealed_keys", list)) != CTL_DONE) {
+  if (target != NULL) {
+    find_due(&due, target, loaded.sealed);
+    code = is_due(&due) ? CTL_NOT_READY : CTL_DONE;
+  }
+  if (args->is_json) {
+    *out = json_of(path, loaded.sealed);
+    if (target != NULL) {
+      (void)json_object_set(*out, "missing", due.missing);
+      (void)json_object_set(*out, "surplus", due.surplus);
+    }
+  } else if (!print_about(path, loaded.sealed)) {
     code = CTL_FAILED;
+  } else {
+    print_due(&due);
   }
+  json_decref(due.missing);
+  json_decref(due.surplus);
+  loaded_cleanup(&loaded);
   return code;
+}
+
+// worse: what cannot be read comes before what is to be sealed anew.
+static enum ctl_exit worse(enum ctl_exit a, enum ctl_exit b) {
+  return a == CTL_FAILED || b == CTL_DONE ? a : b;
+}
+
+enum ctl_exit ctl_key_inspect(const struct ctl_args *args, char *const *words) {
+  json_t *list = json_array();
+  struct target *target = NULL;
+  struct errmsg err = {0};
+  enum ctl_exit code = CTL_DONE;
+  enum status st = STATUS_OK;
+
+  if (args->members != NULL) {
+    TRY(target_new(&target, args->members, &err));
+  }
+  for (size_t i = 0; i < args->num_words - 1; i++) {
+    json_t *json = NULL;
+    if (i > 0 && !args->is_json) {
+      (void)puts("");
+    }
+    code = worse(code, inspect(&json, words[i], target, args));
+    if (json != NULL) {
+      (void)json_array_append_new(list, json);
+    }
+  }
+  if (args->is_json) {
+    code = worse(code, print_json(json_pack("{s:O}", "sealed_keys", list)));
+  }
+
+out:
+  json_decref(list);
+  target_free(target);
+  return st == STATUS_OK ? code : fail(&err);
 }

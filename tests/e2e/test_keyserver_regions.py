@@ -413,6 +413,34 @@ def test_inspect_needs_no_secret(ring, key):
     assert done.returncode == 1 and "label: www" in done.stdout and "no sealed key" in done.stderr
 
 
+def test_inspect_tells_what_is_to_be_sealed_anew(ring, key):
+    path = ring.seal("www", EU, key)
+
+    def due(*more):
+        done = ring.ctl("inspect", "--members", ring.path, path, *more)
+        return done.returncode, done.stdout + done.stderr
+
+    code, text = due()
+    assert code == 0 and "reseal" not in text, text
+    ring.add("eu-3", EU)
+    ring.write("eu-1", "eu-3", "us-1")
+    code, text = due()
+    assert code == 3, text
+    assert "reseal: eu-3 may open it, but cannot yet" in text
+    assert "reseal: eu-2 can open it, but may not any more" in text
+    code, text = due("--json")
+    told, = json.loads(text)["sealed_keys"]
+    assert (code, told["missing"], told["surplus"]) == (3, ["eu-3"], ["eu-2"])
+    assert due(key)[0] == 1
+    ring.reseal(ring.members["eu-1"], path)
+    assert due()[0] == 0
+    # A new identity under the old name is another server.
+    ring.members["eu-1"].public_key = ring.identity("other")[1]["public_key"]
+    ring.write("eu-1", "eu-3")
+    code, text = due()
+    assert code == 3 and text.count("reseal: eu-1") == 2, text
+
+
 def test_identity_is_for_its_owner_and_shown_again(ring, procs):
     path, told = ring.identity("new")
     assert path.stat().st_mode & 0o777 == 0o600
