@@ -501,15 +501,13 @@ static void on_folders_changed(void *arg) { want_reload(arg, RELOAD_KEYS); }
 
 // log_audit_head anchors the chain in another file. Once in a while, as a line for
 // each signature would say no more.
-static void log_audit_head(struct server *server) {
-  struct chain head;
+static void log_audit_head(struct server *server, const struct chain *head) {
   char hash[2 * CHAIN_HASH_LEN + 1];
 
-  sink_head(server->audit, &head);
-  if (head.seq != server->logged_head) {
-    server->logged_head = head.seq;
-    log_info(0, "audit_head", "seq=%llu chain=%s", (unsigned long long)head.seq,
-             bytes_to_hex(hash, bytes_of(head.hash, sizeof head.hash)));
+  if (head->seq != server->logged_head) {
+    server->logged_head = head->seq;
+    log_info(0, "audit_head", "seq=%llu chain=%s", (unsigned long long)head->seq,
+             bytes_to_hex(hash, bytes_of(head->hash, sizeof head->hash)));
   }
 }
 
@@ -528,7 +526,9 @@ static void on_watch_audit(void *arg) {
   }
   server->is_audit_failing = is_failing;
   if (++server->num_audit_watches % AUDIT_HEAD_EVERY == 0) {
-    log_audit_head(server);
+    struct chain head;
+    sink_head(server->audit, &head);
+    log_audit_head(server, &head);
   }
   timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
 }
@@ -684,8 +684,6 @@ enum status server_serve(struct server *server, const char *config_path, struct 
            keystore_num_keys(server->snapshot->keys), rights_num_grants(server->snapshot->rights));
   timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
   loop_run(server->loop);
-  (void)sink_flush(server->audit, AUDIT_FLUSH_MS);
-  log_audit_head(server);
   log_info(0, "stopped", "audit_lost=%llu", (unsigned long long)sink_num_lost(server->audit));
 
 out:
@@ -702,6 +700,7 @@ static void free_made(struct signer_job *jobs) {
 
 void server_cleanup(struct server *server) {
   bool is_stuck = false;
+  struct chain head;
 
   jobs_free(server->jobs);  // a reload that is under way ends first
   snapshot_unref(server->reload.next);
@@ -737,7 +736,10 @@ void server_cleanup(struct server *server) {
     loop_free(server->loop);
   }
   census_free(server->census);
-  sink_close(server->audit);
+  sink_close_at(server->audit, &head);
+  if (head.seq > 0) {
+    log_audit_head(server, &head);
+  }
   snapshot_unref(server->snapshot);
   if (!is_stuck) {
     token_registry_free(server->tokens);

@@ -323,8 +323,9 @@ bool sink_is_failing(const struct sink *sink) {
   return atomic_load_explicit(&sink->is_failing, memory_order_relaxed);
 }
 
-void sink_close(struct sink *sink) {
+void sink_close_at(struct sink *sink, struct chain *out_head) {
   struct timespec limit = {0};
+  *out_head = (struct chain){0};
   if (sink == NULL) {
     return;
   }
@@ -338,5 +339,11 @@ void sink_close(struct sink *sink) {
     (void)pthread_detach(sink->thread);
     return;
   }
+  *out_head = sink->file.chain;
   free_all(sink);
+}
+
+void sink_close(struct sink *sink) {
+  struct chain head;
+  sink_close_at(sink, &head);
 }

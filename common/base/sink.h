@@ -67,5 +67,7 @@ uint64_t sink_num_rotations(const struct sink *sink, bool have_failed);
 
 // sink_close flushes (bounded), stops the thread and frees. NULL is allowed.
 void sink_close(struct sink *sink);
+// sink_close_at also tells how far the chain has come; all-zero if that is unknown.
+void sink_close_at(struct sink *sink, struct chain *out_head);
 
 #endif  // DEPUTY_COMMON_BASE_SINK_H_
