@@ -51,7 +51,7 @@ struct point {
   struct revocation_watch *watch;
   uint32_t index;  // in watch->points and watch->due
   enum point_state state;
-  char *url;
+  size_t turn;  // which of the URLs is asked
   uint8_t *issuer;
   size_t issuer_len;
   struct leaf_sources sources;  // of one of the leaves; in what counts they are equal
@@ -189,14 +189,17 @@ static void hash_field(SHA256_CTX *ctx, const void *data, size_t len) {
   SHA256_Update(ctx, data, len);
 }
 
-// make_key: leaves share a list if it is at the same place, of the same issuer, and the
-// question whether it covers them has the same answer.
+static const char *url_of(const struct point *point) {
+  return point->sources.crl_urls[point->turn];
+}
+
+// make_key: leaves share a list if they name the same places, have the same issuer, and
+// the question whether it covers them has the same answer.
 static void make_key(uint8_t out[SHA256_DIGEST_LENGTH], const struct leaf_sources *sources,
                      struct bytes issuer) {
   SHA256_CTX ctx;
 
   SHA256_Init(&ctx);
-  hash_field(&ctx, sources->crl_urls[0], strlen(sources->crl_urls[0]));
   hash_field(&ctx, issuer.data, issuer.len);
   hash_field(&ctx, sources->points, sources->points_len);
   hash_field(&ctx, &sources->is_ca, sizeof sources->is_ca);
@@ -218,7 +221,6 @@ static struct point *find_point(const struct revocation_watch *watch,
 
 static void point_free(struct point *point) {
   if (point != NULL) {
-    free(point->url);
     free(point->issuer);
     leaf_sources_cleanup(&point->sources);
     free(point->members.list);
@@ -261,11 +263,10 @@ static enum status point_new(struct point **out, struct revocation_watch *watch,
     return STATUS_MEMORY;
   }
   point->watch = watch;
-  point->url = strdup(sources->crl_urls[0]);
   point->issuer = bytes_copy(issuer);
   point->issuer_len = issuer.len;
   make_key(point->key, sources, issuer);
-  if (point->url == NULL || point->issuer == NULL) {
+  if (point->issuer == NULL) {
     st = STATUS_MEMORY;
     goto out;
   }
@@ -332,6 +333,17 @@ static int64_t after_failure_s(struct point *point) {
   return clock_wall_s() + by_chance(delay_s / 2, delay_s);
 }
 
+// try_other turns to the next place that the leaves name for their list. False: this was
+// the last one, and it is time for a pause.
+static bool try_other(struct point *point) {
+  if (point->sources.num_crl_urls > 1) {
+    point->turn = (point->turn + 1) % point->sources.num_crl_urls;
+    point->etag[0] = '\0';  // was of the other place
+    point->last_modified[0] = '\0';
+  }
+  return point->turn != 0;
+}
+
 static void pump(struct revocation_watch *watch);
 
 // finish_round: the answer has been dealt with. Tells of it, and says when the next is due;
@@ -339,7 +351,7 @@ static void pump(struct revocation_watch *watch);
 static void finish_round(struct point *point, enum fetch_fault fetch_fault, bool is_unchanged) {
   struct revocation_watch *watch = point->watch;
   const bool is_good = fetch_fault == FETCH_NO_FAULT && point->fault == CRL_NO_FAULT;
-  struct revocation_point told = {.url = point->url,
+  struct revocation_point told = {.url = url_of(point),
                                   .fetch_fault = fetch_fault,
                                   .fault = point->fault,
                                   .is_unchanged = is_unchanged,
@@ -349,7 +361,9 @@ static void finish_round(struct point *point, enum fetch_fault fetch_fault, bool
                                   .next_update_s = point->next_update_s};
 
   point->num_failures = is_good ? 0 : point->num_failures;
-  told.next_s = is_good ? after_success_s(point) : after_failure_s(point);
+  told.next_s = is_good            ? after_success_s(point)
+                : try_other(point) ? clock_wall_s()
+                                   : after_failure_s(point);
   // The members are the loop's again; the callback may add and remove some.
   point->state = POINT_FETCHING;
   if (watch->options.on_point != NULL) {
@@ -419,7 +433,7 @@ static void tell_change(struct point *point, struct member *member) {
       .status = member->is_found ? REVOCATION_REVOKED : REVOCATION_GOOD,
       .revoked_s = member->is_found ? (int64_t)member->revoked_s : 0,
       .reason = member->is_found ? member->reason : 0,
-      .url = point->url};
+      .url = url_of(point)};
 
   member->is_revoked = member->is_found;
   point->num_revoked += member->is_found ? 1 : 0;
@@ -549,7 +563,7 @@ static void start(struct point *point) {
   // A leaf that has come since has to be looked for in the whole list.
   const bool is_conditional = !point->is_new_here;
   const struct fetch_wish wish = {
-      .url = point->url,
+      .url = url_of(point),
       .etag = is_conditional ? point->etag : NULL,
       .last_modified = is_conditional ? point->last_modified : NULL,
       .limit_ms = watch->options.limit_ms,

@@ -4,7 +4,7 @@
 // what follows (off, report, switch) is the caller's policy. OCSP's half of the watch is
 // staple_fetch.h with poll_s, which asks anyway.
 //
-//   * Lists are shared by distribution point: one record for each URL and issuer, whatever
+//   * Lists are shared by distribution point: one record for each point and issuer, whatever
 //     the number of leaves. Asked for with If-None-Match and If-Modified-Since, so a list
 //     that has not changed costs a few hundred bytes. A list itself is not kept: it is
 //     looked through once for all our leaves, on a thread of its own, and let go. At most
@@ -14,7 +14,8 @@
 //     are tried again sooner (a minute, two, ...), never later than poll_s.
 //   * A list older than the last good one is refused: nobody makes a leaf good again by
 //     showing what was true yesterday.
-//   * Of several distribution points of a leaf, the first counts.
+//   * Where a leaf names several places for its list, the next is asked when one fails; one
+//     that answers is kept to.
 //
 // Memory: 32 bytes for each leaf with a CRL; none for others. Threads: the loop's.
 #ifndef DEPUTY_COMMON_REVOCATION_REVOCATION_WATCH_H_

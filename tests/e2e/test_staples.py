@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from support.pki import make_key
-from support.procs import BIN_DIR, free_port, wait_until
+from support.procs import BIN_DIR, SANITIZE, free_port, wait_until
 from support.revocation import DAY, RawServer, RevokingCa
 from support.stack import Stack
 
@@ -55,8 +55,8 @@ def refused(ctl, leaf, fault, code=FAILED):
     return answer
 
 
-def revocation(ctl, leaf, *args, code=GOOD):
-    done = ctl("revocation", "check", "--chain", leaf.chain, "--json", *args, code=code)
+def revocation(ctl, leaf, *args, code=GOOD, **kwargs):
+    done = ctl("revocation", "check", "--chain", leaf.chain, "--json", *args, code=code, **kwargs)
     return json.loads(done.stdout)
 
 
@@ -395,6 +395,18 @@ def test_a_crl_that_is_too_long_is_refused_at_the_limit(ca, ctl, procs):
         assert sum(sent) < 50 * 1000 * 1000  # it did not listen to the end
     ctl("revocation", "check", "--chain", leaf.chain, "--max-crl", "0", code=USAGE)
     ctl("revocation", "check", "--chain", leaf.chain, "--max-crl", "x", code=USAGE)
+
+
+def test_a_long_crl_costs_no_more_than_itself(ca, ctl):
+    """20 MB, 600,000 entries: read where it lies."""
+    leaf = ca.issue_chain("demo.test", ocsp=None, crl=f"URI:{ca.url}/long.crl")
+    ca.revoke(leaf, "keyCompromise")
+    ca.files["/long.crl"] = ca.long_crl(600000, leaf)
+    assert len(ca.files["/long.crl"]) > 20 * 1000 * 1000
+    # 80 MB of data at most: the list, what its buffer may have over, and the program.
+    words = [] if SANITIZE else ["sh", "-c", 'ulimit -d 80000 && exec "$@"', "sh"]
+    answer = revocation(ctl, leaf, code=BAD, words=words)
+    assert answer["sources"][0]["reason"] == "keyCompromise"
 
 
 def test_one_source_that_says_revoked_is_enough(ca, ctl):

@@ -149,7 +149,16 @@ static void add_urls(X509 *x509, const struct test_cert *spec) {
                       bytes_text(spec->ocsp_url));
   }
   if (spec->crl_url != NULL) {
-    add_url_extension(x509, "2.5.29.31", points, sizeof points, (struct bytes){0},
+    uint8_t first[64] = {0x86};
+    size_t len = 0;
+    if (spec->crl_url_before != NULL) {
+      len = strlen(spec->crl_url_before);
+      CHECK(len + 2 < sizeof first);
+      first[1] = (uint8_t)len;
+      memcpy(first + 2, bytes_text(spec->crl_url_before).data, len);
+      len += 2;
+    }
+    add_url_extension(x509, "2.5.29.31", points, sizeof points, bytes_of(first, len),
                       bytes_text(spec->crl_url));
   }
 }

@@ -21,11 +21,12 @@ struct test_cert {
   bool has_delegation_usage;
   bool is_delegation_usage_critical;
   bool is_must_staple;
-  const char *ocsp_url;  // in its AuthorityInfoAccess
-  const char *crl_url;   // of its one distribution point
-  int64_t not_before_s;  // 0: an hour ago
-  int64_t not_after_s;   // 0: 90 days from now
-  long serial;           // 0: a new one
+  const char *ocsp_url;        // in its AuthorityInfoAccess
+  const char *crl_url;         // of its one distribution point
+  const char *crl_url_before;  // another place of the same list, named first
+  int64_t not_before_s;        // 0: an hour ago
+  int64_t not_after_s;         // 0: 90 days from now
+  long serial;                 // 0: a new one
 };
 
 EVP_PKEY *test_key_new(enum key_kind kind);

@@ -21,9 +21,10 @@ import urllib.parse
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
-from support.pki import openssl
+from support.pki import der_item, openssl
 
 OCSP_TYPE = "application/ocsp-response"
 DAY = datetime.timedelta(days=1)
@@ -188,6 +189,36 @@ authorityKeyIdentifier = keyid
         pem = openssl("ca", "-config", config, "-gencrl", *life, "-cert", signer.cert, "-keyfile",
                       signer.key)
         return openssl("crl", "-outform", "DER", input=pem)
+
+
+    def long_crl(self, num, leaf):
+        """DER of a list with the entries of crl(), and before them `num` others."""
+        _, whole, _ = der_item(self.crl())
+        _, tbs, rest = der_item(whole)
+        algorithm = rest[:2 + rest[1]]
+        parts = []
+        while tbs:
+            _, _, after = der_item(tbs)
+            parts.append(tbs[:len(tbs) - len(after)])
+            tbs = after
+        # version, signature, issuer, thisUpdate, nextUpdate, revokedCertificates, extensions
+        when = parts[3]
+        others = b"".join(der(0x30, der(2, b"\x01" + i.to_bytes(15, "big")) + when)
+                          for i in range(num))
+        parts[5] = der(0x30, others + der_item(parts[5])[1])
+        signed = der(0x30, b"".join(parts))
+        key = serialization.load_pem_private_key(self.ca.key.read_bytes(), None)
+        signature = key.sign(signed, ec.ECDSA(hashes.SHA256()))
+        return der(0x30, signed + algorithm + der(3, b"\0" + signature))
+
+
+def der(tag, content):
+    """One DER item."""
+    length = len(content)
+    if length < 0x80:
+        return bytes([tag, length]) + content
+    size = (length.bit_length() + 7) // 8
+    return bytes([tag, 0x80 | size]) + length.to_bytes(size, "big") + content
 
 
 def index_line(state, revoked, serial):

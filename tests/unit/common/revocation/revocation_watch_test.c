@@ -249,6 +249,45 @@ static void names_what_went_wrong(void **state) {
   assert_int_equal(revocation_watch_num_points(watch), 0);
 }
 
+static void asks_the_other_place_when_one_fails(void **state) {
+  (void)state;
+  const struct test_cert spec = {.cn = "leaf",
+                                 .crl_url_before = web_url(&web, "/gone"),
+                                 .crl_url = web_url(&web, "/crl"),
+                                 .serial = FIRST_SERIAL};
+  X509 *leaf = test_cert_new(&spec, key, ca, key);
+  leaves[0] = test_cert_der(leaf);
+  X509_free(leaf);
+  web_put(&web, "/gone", 404, "", (struct bytes){0});
+  say("/crl", &(struct test_crl){.serials = {FIRST_SERIAL}}, "");
+  assert_int_equal(revocation_watch_add(watch, 0, leaves[0], ca_der), STATUS_OK);
+  wait_for_point();
+  assert_int_equal(last_point.fetch_fault, FETCH_HTTP_STATUS);
+  wait_for_point();
+  assert_int_equal(last_point.fetch_fault, FETCH_NO_FAULT);
+  assert_int_equal(status_of(0), REVOCATION_REVOKED);
+  assert_true(last_point.next_s > clock_wall_s() + 3000);
+}
+
+static void pauses_when_every_place_has_failed(void **state) {
+  (void)state;
+  const struct test_cert spec = {.cn = "leaf",
+                                 .crl_url_before = web_url(&web, "/gone"),
+                                 .crl_url = web_url(&web, "/too"),
+                                 .serial = FIRST_SERIAL};
+  X509 *leaf = test_cert_new(&spec, key, ca, key);
+  leaves[0] = test_cert_der(leaf);
+  X509_free(leaf);
+  web_put(&web, "/gone", 404, "", (struct bytes){0});
+  web_put(&web, "/too", 404, "", (struct bytes){0});
+  assert_int_equal(revocation_watch_add(watch, 0, leaves[0], ca_der), STATUS_OK);
+  wait_for_point();
+  wait_for_point();
+  assert_in_range(last_point.next_s - clock_wall_s(), 28, 61);
+  assert_int_equal(web_num_asked(&web, "/gone"), 1);
+  assert_int_equal(web_num_asked(&web, "/too"), 1);
+}
+
 static void forgets_leaves_and_lists(void **state) {
   (void)state;
   const char *url = web_url(&web, "/crl");
@@ -291,6 +330,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(looks_a_new_leaf_up_in_the_whole_list, set_up, tear_down),
       cmocka_unit_test_setup_teardown(believes_no_list_that_is_older_or_wrong, set_up, tear_down),
       cmocka_unit_test_setup_teardown(names_what_went_wrong, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(asks_the_other_place_when_one_fails, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(pauses_when_every_place_has_failed, set_up, tear_down),
       cmocka_unit_test_setup_teardown(forgets_leaves_and_lists, set_up, tear_down),
       cmocka_unit_test_setup_teardown(callbacks_may_add_and_remove, set_up, tear_down),
   };
