@@ -239,7 +239,9 @@ def test_one_that_moves_away_is_left_for_the_other(servers):
 
 
 def test_one_is_killed_in_the_middle_of_requests(servers):
-    servers.start(hedge_budget=0, attempt_timeout=f"{int(2500 * SLOW)}ms")
+    # No ping meanwhile: one that is not answered would send the requests to the other.
+    servers.start(hedge_budget=0, ping_interval="20s",
+                  attempt_timeout=f"{int(2500 * SLOW)}ms")
     servers.handshakes(30)
     servers.first.process.freeze()
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
