@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/net/loop.h"
@@ -78,7 +79,7 @@ static bool is_open_loop(const struct key_load *load) { return load->options->ra
 
 static bool has_left(const struct key_load *load, int64_t due_ns) {
   const struct key_load_options *o = load->options;
-  if (load->is_over || (o->count > 0 && load->num_begun >= o->count + o->warmup)) {
+  if (load->is_over || o->is_holding || (o->count > 0 && load->num_begun >= o->count + o->warmup)) {
     return false;
   }
   return load->deadline_ns == 0 || due_ns < load->deadline_ns;
@@ -102,9 +103,15 @@ static void finish(struct key_load *load) {
   }
 }
 
+// Held connections end with the time, or with a signal.
+static bool is_held(const struct key_load *load) {
+  return load->options->is_holding &&
+         (load->deadline_ns == 0 || recorder_now_ns() < load->deadline_ns);
+}
+
 static void finish_when_done(struct key_load *load) {
   const int64_t due_ns = is_open_loop(load) ? pacer_due_ns(&load->pacer) : recorder_now_ns();
-  if (load->is_started && load->num_in_flight == 0 && !has_left(load, due_ns)) {
+  if (load->is_started && load->num_in_flight == 0 && !is_held(load) && !has_left(load, due_ns)) {
     finish(load);
   }
 }
@@ -343,6 +350,29 @@ static void on_data(void *arg) {
 
 // --- connections -------------------------------------------------------------------------
 
+static void begin_holding(struct key_load *load) {
+  const struct key_load_options *o = load->options;
+  if (o->duration_ms > 0) {
+    load->deadline_ns = recorder_now_ns() + o->duration_ms * NS_PER_MS;
+  }
+  (void)fprintf(stderr, "deputy-bench: holding %lld connections\n", (long long)o->connections);
+}
+
+static void signal_servers(const struct key_load *load, int signo) {
+  for (size_t i = 0; i < load->recorder->server.num; i++) {
+    (void)kill(load->recorder->server.pids[i], signo);
+  }
+}
+
+static void fill_burst(struct key_load *load) {
+  const int64_t ms = load->options->burst_ms;
+  const struct timespec away = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
+  signal_servers(load, SIGSTOP);
+  fill(load);
+  signal_servers(load, SIGCONT);
+  (void)nanosleep(&away, NULL);
+}
+
 static void start_when_open(struct key_load *load) {
   for (int64_t i = 0; i < load->options->connections; i++) {
     if (!load->conns[i].is_open) {
@@ -354,7 +384,13 @@ static void start_when_open(struct key_load *load) {
     pacer_init(&load->pacer, load->options->pacer, load->options->rate_per_s, recorder_now_ns(),
                load->options->seed);
   }
-  fill(load);
+  if (load->options->is_holding) {
+    begin_holding(load);
+  } else if (load->options->burst_ms > 0) {
+    fill_burst(load);
+  } else {
+    fill(load);
+  }
 }
 
 static void on_open(void *arg) {

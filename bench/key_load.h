@@ -51,6 +51,11 @@ struct key_load_options {
   int64_t warmup;
   int64_t timeout_ms;
   int64_t verify_every;  // 0: never
+  bool is_holding;       // no request at all: the connections stay idle
+  // Of a closed loop, 0: none. The server (the recorder's) is stopped while the first
+  // requests are sent, then goes on alone for so long: nobody reads meanwhile, and no
+  // client's work competes for its processors.
+  int64_t burst_ms;
   bool shows_progress;
 };
 

@@ -42,6 +42,8 @@ struct keyserver_options {
   bool is_blind;
   bool is_unpadded;
   bool allows_tls12;
+  bool is_holding;
+  int64_t burst_ms;
   bool shows_progress;
 };
 
@@ -101,6 +103,12 @@ static const struct option_row table[] = {
     {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
      "process ids of the server, with commas between them: their CPU time in the measured part"
      " goes into the summary", false},
+    {"hold", OPTION_FLAG, FIELD(is_holding), NULL, 0, 0, NULL,
+     "ask nothing: keep the connections open and idle, for --duration or until a signal;"
+     " 'holding N' on standard error when all are open", false},
+    {"burst", OPTION_DURATION, FIELD(burst_ms), NULL, 1, 60000, NULL,
+     "stop the processes of --server-pid (SIGSTOP), send a window of requests on each connection,"
+     " let them go on and look away for so long: the server then works alone", false},
     {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
      "file for one JSON line per request", false},
     {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
@@ -193,6 +201,9 @@ static enum status add_ski(struct plan *plan, const struct keyserver_options *o,
 static enum status read_keys(struct plan *plan, const struct keyserver_options *o,
                              struct errmsg *err) {
   enum status st = STATUS_OK;
+  if (o->is_holding) {
+    return STATUS_OK;
+  }
   if (o->pings + (o->sign_certificates != NULL) + (o->ski != NULL) != 1) {
     return errmsg_set(err, STATUS_CONFIG,
                       "one of --ping, --sign-certificate and --ski is needed, and no more");
@@ -220,6 +231,18 @@ out:
   return st;
 }
 
+static enum status check_modes(const struct keyserver_options *o, struct errmsg *err) {
+  if (o->is_holding && (o->count > 0 || o->rate_per_s > 0 || o->burst_ms > 0)) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "--hold asks nothing: no --count, --rate or --burst with it");
+  }
+  if (o->burst_ms > 0 && (o->server_pid == NULL || o->rate_per_s > 0)) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "--burst needs --server-pid, whom to stop, and takes no --rate");
+  }
+  return STATUS_OK;
+}
+
 static enum status fill_plan(struct plan *plan, const struct keyserver_options *o,
                              struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -243,6 +266,8 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
       .warmup = o->warmup,
       .timeout_ms = o->timeout_ms,
       .verify_every = o->verify_every,
+      .is_holding = o->is_holding,
+      .burst_ms = o->burst_ms,
       .shows_progress = o->shows_progress,
   };
   if (plan->load.connections * plan->load.window > KEY_LOAD_MAX_FLIGHTS) {
@@ -250,6 +275,7 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
                     KEY_LOAD_MAX_FLIGHTS);
     goto out;
   }
+  TRY(check_modes(o, err));
   TRY(bench_resolve(&plan->load.target, o->target, err));
   TRY(read_keys(plan, o, err));
   plan->load.num_keys = plan->num_keys;

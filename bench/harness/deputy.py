@@ -29,13 +29,13 @@ class Deputy:
     start_keyserver, start_issuer, start_proxy (any number, with other names)."""
 
     def __init__(self, procs, programs, origin, proxy=None, keyserver=None, kind="p256",
-                 dc=None, hosts=(HOST,)):
+                 dc=None, hosts=(HOST,), name=None):
         self.procs = procs
         self.programs = programs
         self.origin = origin
         self.where = {"proxy": proxy or Where(), "keyserver": keyserver or Where()}
         self.dc = dc or {}
-        self.folder = procs.folder / f"deputy-{kind}"
+        self.folder = procs.folder / (name or f"deputy-{kind}")
         self.folder.mkdir()
         self.keys = self.folder / "keys"
         self.keys.mkdir(mode=0o700)
@@ -74,7 +74,8 @@ class Deputy:
         path.write_text(json.dumps(config, indent=2))
         return path
 
-    def start_keyserver(self, workers=1):
+    def start_keyserver(self, workers=1, clients=(), **more):
+        """`clients`: names of further parts that may have TLS 1.3 signatures."""
         where = self.where["keyserver"]
         if self.keyserver_address is None:
             self.keyserver_address = f"{where.host}:{free_port()}"
@@ -86,11 +87,12 @@ class Deputy:
             "audit": {"path": str(self.folder / "keyserver.audit")},
             "log": str(self.folder / "keyserver.log"),
             "clients": [
-                {"label": "proxies", "names": ["proxy.parts"], "keys": ["*"],
-                 "purposes": ["tls13", "tls12"]},
+                {"label": "proxies", "names": ["proxy.parts", *(f"{c}.parts" for c in clients)],
+                 "keys": ["*"], "purposes": ["tls13", "tls12"]},
                 {"label": "issuers", "names": ["issuer.parts"], "keys": ["*"],
                  "purposes": ["dc"], "dc_max_lifetime": "3d"},
             ],
+            **more,
         })
         self.keyserver = self.procs.start(
             "keyserver", [self.programs["deputy-keyserver"], "--config", path],

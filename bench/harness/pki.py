@@ -10,6 +10,7 @@ DELEGATION_USAGE = "1.3.6.1.4.1.44363.44"  # RFC 9345, section 4.2
 KEYS = {
     "p256": ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"],
     "rsa2048": ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+    "rsa4096": ["RSA", "-pkeyopt", "rsa_keygen_bits:4096"],
     "ed25519": ["ED25519"],
 }
 

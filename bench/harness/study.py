@@ -96,9 +96,10 @@ class Study:
         self.folder = None
         self.procs = None
         self.cleanups = contextlib.ExitStack()
+        self.may_raise = False
         self.wants_realtime = about.get("is_latency", False)
 
-    def raise_priority(self):
+    def raise_priority(self, who="all processes of this study"):
         """SCHED_RR for this process and all that it starts from now on, until the study ends:
         on a machine that others use too, latency would otherwise be theirs."""
         try:
@@ -107,7 +108,7 @@ class Study:
             self.result.note(f"--realtime had no effect: {e}")
             return
         self.cleanups.callback(os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0))
-        self.result.note("all processes of this study ran under SCHED_RR (--realtime).")
+        self.result.note(f"{who} ran under SCHED_RR (--realtime).")
 
     def has(self, program):
         return self.programs[program].exists()
@@ -118,8 +119,21 @@ class Study:
     def raw_path(self, label):
         return self.raw / f"{self.name}-{label}.jsonl"
 
+    @contextlib.contextmanager
+    def wall_time_part(self):
+        """A part of a study of costs that is about wall time: within it --realtime counts."""
+        with contextlib.ExitStack() as stack:
+            if self.may_raise and os.sched_getscheduler(0) != os.SCHED_RR:
+                outer, self.cleanups = self.cleanups, stack
+                try:
+                    self.raise_priority("what was measured in wall time")
+                finally:
+                    self.cleanups = outer
+            yield
+
     def run(self, realtime=False):
         """Does it; what was found is in self.result whatever happens."""
+        self.may_raise = realtime
         if realtime and self.wants_realtime:
             self.raise_priority()
         module = importlib.import_module(f"harness.study_{self.kind}")

@@ -296,6 +296,29 @@ def test_keyserver_refusals_are_told_by_code(stack, tmp_path):
         assert summary["counts"]["ok"] == 0 and summary["failures"] == {reason: 5}, summary
 
 
+def test_keyserver_connections_are_held_idle(stack):
+    process = stack.procs.start("hold-keys", [BENCH, *key_args(stack), "--hold", "--connections",
+                                              "12", "--timeout", f"{5 * SLOW}s"])
+    wait_until(lambda: "holding 12" in process.err(), "12 connections")
+    assert process.is_running()
+    process.signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    summary = json.loads(process.out())
+    assert summary["connections_opened"] == 12 and summary["counts"]["ok"] == 0
+    summary = bench(stack.procs, *key_args(stack), "--hold", "--duration", "50ms")
+    assert summary["connections_opened"] == 1 and summary["connection_ends"] == {}
+
+
+def test_keyserver_works_a_burst_off_alone(stack):
+    leaf = stack.leaves["demo.test-primary"].cert
+    summary = bench(stack.procs, *key_args(stack), "--sign-certificate", leaf, "--connections", "4",
+                    "--window", "8", "--count", "32", "--burst", "100ms", "--verify", "1",
+                    "--server-pid", str(stack.keyserver.process.pid))
+    assert summary["counts"]["ok"] == summary["counts"]["verified"] == 32, summary
+    # Nobody reads before the time is up.
+    assert summary["latency_us"]["request"]["min"] >= 100000
+
+
 def test_no_key_server(stack):
     args = key_args(stack)
     complaint = bench(stack.procs, *args[:2], f"127.0.0.1:{free_port()}", *args[3:], "--ping",
@@ -315,6 +338,10 @@ def test_floor(procs):
     assert all(0 < row["min_us"] <= row["median_us"] <= row["max_us"] for row in rows)
 
 
+KEYSERVER = ["keyserver", "--target", "127.0.0.1:1", "--ca", "x", "--certificate", "x", "--key",
+             "x"]
+
+
 @pytest.mark.parametrize("args,about", [
     ([], "usage:"),
     (["nonsense"], "unknown subcommand"),
@@ -327,6 +354,8 @@ def test_floor(procs):
     (["handshakes", "--target", "127.0.0.1:1", "--bind", "nowhere"], "--bind"),
     (["handshakes", "--target", "127.0.0.1:1", "--requests", "1", "--download", "5"], "exclude"),
     (["keyserver", "--target", "127.0.0.1:1"], "is required"),
+    ([*KEYSERVER, "--hold", "--count", "5"], "--hold"),
+    ([*KEYSERVER, "--ping", "--burst", "5ms"], "--server-pid"),
     (["nss", "--target", "127.0.0.1:1", "--path", "x"], "--path"),
     (["floor", "--only", "nonsense"], "no such row"),
 ])
