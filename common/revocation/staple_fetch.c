@@ -79,8 +79,13 @@ struct staple_fetch {
 
 const char *staple_outcome_name(enum staple_outcome outcome) {
   static const char *const names[STAPLE_NUM_OUTCOMES] = {
-      [STAPLE_NEW] = "new",         [STAPLE_SAME] = "same",     [STAPLE_REVOKED] = "revoked",
-      [STAPLE_UNKNOWN] = "unknown", [STAPLE_FAILED] = "failed", [STAPLE_NO_SOURCE] = "no_source",
+      [STAPLE_NEW] = "new",
+      [STAPLE_SAME] = "same",
+      [STAPLE_REVOKED] = "revoked",
+      [STAPLE_UNKNOWN] = "unknown",
+      [STAPLE_UNFIT] = "unfit",
+      [STAPLE_FAILED] = "failed",
+      [STAPLE_NO_SOURCE] = "no_source",
   };
   return (unsigned)outcome < STAPLE_NUM_OUTCOMES ? names[outcome] : "?";
 }
@@ -288,8 +293,8 @@ static enum staple_outcome judge(int64_t *out_next_s, struct item *item, const s
     // The CA has nothing newer yet, though half of the life is over: as after a failure.
   } else if (ask->fetch_fault == FETCH_NO_FAULT && ocsp_says_revoked(answer, ask->fault)) {
     outcome = STAPLE_REVOKED;
-  } else if (ocsp_ask_is_usable(ask) && !ask->is_unchanged && answer->status == OCSP_UNKNOWN) {
-    outcome = STAPLE_UNKNOWN;
+  } else if (ocsp_ask_is_usable(ask) && !ask->is_unchanged) {
+    outcome = answer->status == OCSP_UNKNOWN ? STAPLE_UNKNOWN : STAPLE_UNFIT;
   }
   item->num_failures = (uint8_t)(item->num_failures + (item->num_failures < MAX_FAILURES ? 1 : 0));
   *out_next_s = retry_s(item, job, ask, now_s);

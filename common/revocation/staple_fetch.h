@@ -45,6 +45,7 @@ enum staple_outcome {
   STAPLE_SAME,      // the one that is kept is still the newest
   STAPLE_REVOKED,   // the leaf is revoked: answer has when and why
   STAPLE_UNKNOWN,   // the CA does not know the leaf (yet)
+  STAPLE_UNFIT,     // good, but not to be shown: without an end, or not begun by our clock
   STAPLE_FAILED,    // ask has the fault
   STAPLE_NO_SOURCE  // no responder, or no issuer: the chain has been let go
 };

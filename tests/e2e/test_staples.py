@@ -244,6 +244,24 @@ def test_who_signed_it_matters(ca, procs, pki, ctl):
     other.stop()
 
 
+def test_an_intermediate_is_the_issuer(procs, pki, ctl):
+    """As on the Web: its key signs leaves, CRLs and responders; the root's does not."""
+    root = pki.ca("root")
+    ca = RevokingCa(procs, pki, "middle", kind="rsa2048")
+    ca.ca.sign_by(root)
+    leaf = ca.issue_chain("demo.test", crl=f"URI:{ca.url}/all.crl")
+    leaf.chain.write_text(leaf.chain.read_text() + root.cert.read_text())
+    assert fetch(ctl, leaf)["written"]
+    ca.signer = ca.responder()
+    ca.files["/all.crl"] = ca.crl()
+    assert [s["status"] for s in revocation(ctl, leaf)["sources"]] == ["good", "good"]
+    ca.files["/all.crl"] = ca.crl(signer=root)
+    ca.signer = root.issue("responder", eku="OCSPSigning")
+    answer = revocation(ctl, leaf, code=NOBODY)
+    assert [s["fault"] for s in answer["sources"]] == ["signer_foreign", "other_issuer"]
+    ca.stop()
+
+
 def test_transport_faults_have_names_and_deadlines(ca, ctl, procs):
     leaf = ca.issue_chain("demo.test")
     fetch(ctl, leaf)

@@ -142,6 +142,15 @@ class Ca(Identity):
                     "-out", cert)
         return Identity(cert, key)
 
+    def sign_by(self, root):
+        """Makes this one an intermediate of `root`: the same name and key."""
+        csr, ext = self.folder / "ca.csr", self.folder / "ca.ext"
+        ext.write_text("basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
+                       "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
+        openssl("req", "-new", "-key", self.key, "-subj", f"/CN={self.name}", "-out", csr)
+        openssl("x509", "-req", "-in", csr, "-CA", root.cert, "-CAkey", root.key, "-set_serial",
+                "0x" + os.urandom(16).hex(), "-days", "3650", "-extfile", ext, "-out", self.cert)
+
     def issue_leaf(self, host, delegation=True, **kwargs):
         """A TLS server's certificate for one name, as our proxy serves it."""
         kwargs.setdefault("san", [f"DNS:{host}"])

@@ -247,6 +247,10 @@ static void never_puts_a_worse_one_in_its_place(void **state) {
       OCSP_TYPE);
   again(chain);
   assert_int_equal(chain->outcome, STAPLE_UNKNOWN);
+  say(chain, "/o", &(struct test_ocsp){.has_no_next_update = true, .this_update_s = now_s - 50},
+      OCSP_TYPE);
+  again(chain);
+  assert_int_equal(chain->outcome, STAPLE_UNFIT);
   say(chain, "/o", &(struct test_ocsp){.status = TEST_OCSP_REVOKED, .this_update_s = now_s - 50},
       OCSP_TYPE);
   again(chain);
