@@ -18,6 +18,7 @@
 #define DEFAULT_MAP_LEN ((size_t)256 << 30)
 #define STATES_MAP_LEN ((size_t)4 << 30)
 #define MAX_TABLES 16
+#define MAX_TRIES 20u
 #define FILE_MODE 0660
 #define FOLDER_MODE 0750
 #define FORMAT_KEY "format"
@@ -164,7 +165,8 @@ static enum status prepare_folder(struct store *store, struct errmsg *err) {
   }
   if (asprintf(&lock, "%s/writer.lock", store->folder) < 0) {
     lock = NULL;
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+    st = errmsg_set(err, STATUS_MEMORY, "no memory");
+    goto out;
   }
   store->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, FILE_MODE);
   if (store->lock_fd < 0) {
@@ -210,6 +212,7 @@ static enum status open_env(MDB_env **out, const struct store *store, const char
   int num_dead = 0;
   int rc = 0;
 
+  CHECK(path != NULL);
   flags |= store->options.mode == STORE_READ ? MDB_RDONLY : 0;
   flags |= store->options.is_serving ? MDB_NORDAHEAD : 0;
   if (store->options.mode != STORE_CREATE && stat(path, &file) != 0) {
@@ -278,7 +281,10 @@ static enum status open_tables(struct store *store, MDB_env *env, const char *pa
   for (unsigned i = first; i < end; i++) {
     rc = mdb_dbi_open(txn, table_names[i], may_create ? MDB_CREATE : 0, &store->tables[i]);
     if (rc == MDB_NOTFOUND) {
-      rc = MDB_INVALID;
+      TRY(errmsg_set(err, STATUS_NOT_FOUND,
+                     "%s: is empty: the import that made it has not ended, or was cut off. Import "
+                     "again",
+                     path));
     }
     if (rc != 0) {
       TRY(store_fail(err, rc, path, "cannot be opened"));
@@ -296,8 +302,8 @@ out:
   return st;
 }
 
-enum status store_open(struct store **out, const char *folder, const struct store_options *options,
-                       struct errmsg *err) {
+static enum status open_once(struct store **out, uint64_t *out_generation, const char *folder,
+                             const struct store_options *options, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct store *store = calloc(1, sizeof(*store));
 
@@ -308,7 +314,8 @@ enum status store_open(struct store **out, const char *folder, const struct stor
   store->options = *options;
   store->folder = strdup(folder);
   if (store->folder == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
+    st = errmsg_set(err, STATUS_MEMORY, "no memory");
+    goto out;
   }
   size_t map_len = options->map_len;
   TRY(prepare_folder(store, err));
@@ -319,10 +326,35 @@ enum status store_open(struct store **out, const char *folder, const struct stor
                err));
   TRY(open_tables(store, store->chains, store->chains_path, TABLE_META, NUM_CHAIN_TABLES, err));
   *out = store;
-  store = NULL;
 
 out:
-  store_close(store);
+  *out_generation = store->generation;
+  if (st != STATUS_OK) {
+    store_close(store);
+  }
+  return st;
+}
+
+// is_outrun: did a compaction end between the look at the folder and the opening?
+static bool is_outrun(const char *folder, uint64_t generation) {
+  uint64_t newest = 0;
+  return find_generation(&newest, folder, NULL) == STATUS_OK && newest > generation;
+}
+
+enum status store_open(struct store **out, const char *folder, const struct store_options *options,
+                       struct errmsg *err) {
+  enum status st = STATUS_OK;
+  uint64_t generation = 0;
+  for (unsigned i = 0; i < MAX_TRIES; i++) {
+    st = open_once(out, &generation, folder, options, err);
+    if (generation == 0 || !is_outrun(folder, generation)) {
+      return st;
+    }
+    if (st == STATUS_OK) {
+      store_close(*out);
+      st = errmsg_set(err, STATUS_UNAVAILABLE, "%s: is compacted again and again", folder);
+    }
+  }
   return st;
 }
 

@@ -718,14 +718,14 @@ static enum status write_names(struct store_txn *txn, struct errmsg *err) {
   if (txn->num_names == 0) {
     return STATUS_OK;
   }
-  order = malloc(txn->num_names * sizeof(*order));
+  order = malloc(txn->num_names * sizeof(struct pending_name *));
   if (order == NULL) {
     return no_memory(err);
   }
   for (size_t i = 0; i < txn->num_names; i++) {
     order[i] = &txn->names[i];
   }
-  qsort(order, txn->num_names, sizeof(*order), compare_names);
+  qsort(order, txn->num_names, sizeof(struct pending_name *), compare_names);
   for (size_t i = 0; i < txn->num_names;) {
     size_t end = i + 1;
     while (end < txn->num_names && strcmp(order[end]->name, order[i]->name) == 0) {
@@ -1090,7 +1090,8 @@ enum status store_compact(struct store **store, uint64_t *out_num_dropped, struc
           0 ||
       asprintf(&beside, "%s/compact.new", old->folder) < 0 ||
       (folder = strdup(old->folder)) == NULL) {
-    TRY(no_memory(err));
+    st = no_memory(err);
+    goto out;
   }
   TRY(copy_to(old, beside, path, err));
   remove_old(old->chains_path);

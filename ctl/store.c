@@ -245,8 +245,8 @@ static enum status parse(struct store_args *out, const struct command **out_comm
   }
   *out_command = find_command(argv[optind]);
   if (*out_command == NULL) {
-    TRY(errmsg_set(err, STATUS_CONFIG, "unknown command \"store %s\"; see deputyctl store --help",
-                   argv[optind]));
+    return errmsg_set(err, STATUS_CONFIG,
+                      "unknown command \"store %s\"; see deputyctl store --help", argv[optind]);
   }
   out->words = argv + optind + 1;
   out->num_words = (size_t)(argc - optind - 1);
@@ -272,6 +272,7 @@ int store_main(int argc, char **argv) {
   }
   // A disk that is full is an error to tell, not a signal to die by.
   (void)signal(SIGXFSZ, SIG_IGN);
+  CHECK(command != NULL);
   enum ctl_exit code = command->run(&args);
   if (fflush(stdout) != 0 || ferror(stdout)) {
     (void)fprintf(stderr, "deputyctl: the answer cannot be written to standard output\n");

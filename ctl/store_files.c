@@ -328,7 +328,7 @@ enum status store_chain_file_next(struct store_chain_file *file, struct store_ch
   out->num_certs = 0;
   TRY(begin_chain(file, out, err));
   while (out->num_certs < MAX_CERTS) {
-    struct bytes cert;
+    struct bytes cert = {0};
     st = take(file, &cert, err);
     if (st == STATUS_NOT_FOUND) {
       return STATUS_OK;

@@ -71,7 +71,8 @@ static bool read_time(int64_t *out, CBS *cbs) {
   if (day < 1 || day > days_in_month(year, month)) {
     return false;
   }
-  *out = days_from_civil(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
+  *out = days_from_civil(year, month, day) * 86400 + (int64_t)hour * 3600 + (int64_t)minute * 60 +
+         second;
   return true;
 }
 

@@ -17,13 +17,15 @@
 #define STORE_RECORD_VERSION 1u
 #define STORE_MAX_LEVELS 8u     // primary, backup, more
 #define STORE_MAX_PER_LEVEL 2u  // one ECDSA or EdDSA, one RSA
-#define STORE_MAX_SLOTS (STORE_MAX_LEVELS * STORE_MAX_PER_LEVEL)
+#define STORE_MAX_SLOTS 16u
 #define STORE_MAX_ISSUERS 9u         // certificates after the leaf
 #define STORE_MAX_STANDING 200u      // changes that stand for one subject
 #define STORE_TEXT_MAX_LEN 255u      // bytes of each text of a change
 #define STORE_LEAF_MAX_LEN 32768u    // bytes of a leaf
 #define STORE_STAPLE_MAX_LEN 32768u  // bytes of an OCSP response
 #define STORE_NAME_MAX_LEN 253u
+
+_Static_assert(STORE_MAX_SLOTS == STORE_MAX_LEVELS * STORE_MAX_PER_LEVEL, "a slot for each");
 
 // The longest record of each kind.
 #define STORE_SLOT_LEN 91u

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -257,11 +258,15 @@ static void check_store(const struct acknowledged *known, bool is_alone) {
   store_close(store);
 }
 
+// die_with_parent: a test that fails leaves nobody behind.
+static void die_with_parent(void) { (void)prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
 static pid_t start(void (*run)(int fd, uint32_t writer, uint32_t seed), int fd, uint32_t writer) {
   uint32_t seed = next_random();
   pid_t child = fork();
   assert_true(child >= 0);
   if (child == 0) {
+    die_with_parent();
     run(fd, writer, seed);
   }
   return child;
@@ -349,6 +354,7 @@ static void loses_nothing_and_shows_nothing_half(void **state) {
     readers[i] = fork();
     assert_true(readers[i] >= 0);
     if (readers[i] == 0) {
+      die_with_parent();
       run_reader();
     }
   }
@@ -361,7 +367,6 @@ static void loses_nothing_and_shows_nothing_half(void **state) {
     assert_int_equal(waitpid(readers[i], &status, 0), readers[i]);
     assert_int_equal(status, 0);
   }
-  remove_folder();
   print_message("%ld rounds, %llu calls acknowledged\n", rounds, (unsigned long long)num);
   assert_true(num > (uint64_t)rounds / 4);
 }
@@ -374,6 +379,7 @@ static int begin(void **state) {
 
 static int end(void **state) {
   (void)state;
+  remove_folder();
   fixture_cleanup();
   return 0;
 }
