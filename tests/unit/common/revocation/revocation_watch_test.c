@@ -288,6 +288,49 @@ static void pauses_when_every_place_has_failed(void **state) {
   assert_int_equal(web_num_asked(&web, "/too"), 1);
 }
 
+static void believes_unchanged_only_while_the_list_holds(void **state) {
+  (void)state;
+  struct web_page page;
+  revocation_watch_free(watch);
+  const struct revocation_watch_options options = {.loop = loop,
+                                                   .http = http,
+                                                   .jobs = jobs,
+                                                   .poll_s = 1,
+                                                   .settle_s = -1,
+                                                   .on_change = on_change,
+                                                   .on_point = on_point};
+  assert_int_equal(revocation_watch_new(&watch, &options), STATUS_OK);
+  say("/crl", &(struct test_crl){.serials = {FIRST_SERIAL}},
+      "ETag: \"a\"\r\nLast-Modified: Sat, 21 Nov 2026 00:00:00 GMT\r\n");
+  add(0, web_url(&web, "/crl"));
+  add(1, web_url(&web, "/crl"));
+  wait_for_point();
+  web_put(&web, "/crl", 304, "", (struct bytes){0});
+  do {
+    wait_for_point();  // a request may have been on its way already
+  } while (!last_point.is_unchanged);
+  web_page(&web, "/crl", &page);
+  assert_non_null(strstr(page.last_head, "If-None-Match: \"a\""));
+  assert_non_null(strstr(page.last_head, "If-Modified-Since: Sat, 21 Nov 2026 00:00:00 GMT"));
+  assert_int_equal(last_point.fault, CRL_NO_FAULT);
+  assert_int_equal(status_of(0), REVOCATION_REVOKED);
+  assert_int_equal(status_of(1), REVOCATION_GOOD);
+  assert_int_equal(num_changes[0], 1);
+
+  clock_override_wall_s(now_s + 2 * 86400);  // its end has passed
+  assert_int_equal(status_of(0), REVOCATION_REVOKED);
+  assert_int_equal(status_of(1), REVOCATION_UNKNOWN);
+  wait_for_point();
+  assert_int_equal(last_point.fault, CRL_EXPIRED);
+  clock_override_wall_s(now_s + 2 * 86400 + 10);  // stands still otherwise
+  wait_for_point();
+  clock_override_wall_s(0);
+  web_page(&web, "/crl", &page);
+  assert_null(strstr(page.last_head, "If-None-Match"));
+  assert_int_equal(last_point.fetch_fault, FETCH_HTTP_STATUS);  // 304 to no condition
+  assert_int_equal(num_changes[0], 1);
+}
+
 static void forgets_leaves_and_lists(void **state) {
   (void)state;
   const char *url = web_url(&web, "/crl");
@@ -332,6 +375,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(names_what_went_wrong, set_up, tear_down),
       cmocka_unit_test_setup_teardown(asks_the_other_place_when_one_fails, set_up, tear_down),
       cmocka_unit_test_setup_teardown(pauses_when_every_place_has_failed, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(believes_unchanged_only_while_the_list_holds, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(forgets_leaves_and_lists, set_up, tear_down),
       cmocka_unit_test_setup_teardown(callbacks_may_add_and_remove, set_up, tear_down),
   };
