@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Several key servers: which is asked, what is hedged, who is avoided.
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/keyclient/report.h"
 #include "tests/unit/common/keyclient/stand.h"
 
 static const struct keyclient_server_stats *stats_of(size_t i) {
@@ -300,6 +302,42 @@ static void leaves_a_server_that_drains_without_an_error(void **state) {
   assert_int_equal(state_of(0), BREAKER_CLOSED);
 }
 
+// --- reports -----------------------------------------------------------------------------------
+
+static void sums_up_what_clients_know(void **state) {
+  const struct keyclient *clients[3] = {NULL};
+  struct keyclient_report rows[KEYCLIENT_MAX_SERVERS];
+  struct metrics_text text = {0};
+  char want[128];
+  (void)state;
+  start_fake(0, FAKE_SIGN);
+  start_fake(1, FAKE_SIGN);
+  start(2);
+  ask_one_by_one(3);
+  clients[0] = clients[2] = kc;  // as two workers; the third is changing its own
+  assert_int_equal(keyclient_report(rows, clients, 3), 2);
+  assert_string_equal(rows[1].server, servers[1].address);
+  assert_int_equal(rows[0].num_clients, 2);
+  assert_int_equal(rows[0].num_up, 2);
+  assert_int_equal(rows[0].num_answered, 6);
+  assert_int_equal(rows[0].srtt_us, counter_get(&stats_of(0)->srtt_us));  // a mean
+  assert_string_equal(keyclient_report_state(&rows[0]), "up");
+  rows[0].num_breakers[BREAKER_CLOSED] = 1;
+  assert_string_equal(keyclient_report_state(&rows[0]), "partly avoided");
+  rows[0].num_breakers[BREAKER_CLOSED] = 0;
+  assert_string_equal(keyclient_report_state(&rows[0]), "avoided");
+  rows[0].num_up = 0;
+  assert_string_equal(keyclient_report_state(&rows[0]), "down");
+  keyclient_report_metrics(&text, "x_", clients, 3);
+  (void)snprintf(want, sizeof want, "\nx_key_server_answered_total{server=\"%s\"} 6\n",
+                 servers[0].address);
+  assert_non_null(strstr(text.data, want));
+  (void)snprintf(want, sizeof want, "\nx_key_server_breaker{server=\"%s\",state=\"closed\"} 2\n",
+                 servers[1].address);
+  assert_non_null(strstr(text.data, want));
+  metrics_text_cleanup(&text);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
   const struct CMUnitTest tests[] = {
@@ -316,6 +354,7 @@ int main(void) {
       TEST(avoids_a_server_that_hangs),
       TEST(asks_the_best_of_the_bad),
       TEST(leaves_a_server_that_drains_without_an_error),
+      TEST(sums_up_what_clients_know),
   };
   return cmocka_run_group_tests(tests, setup_group, teardown_group);
 }
