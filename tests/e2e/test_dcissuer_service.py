@@ -90,6 +90,23 @@ def test_who_is_let_in(issuer, pki, ks):
     assert issuer.audit(result="refused") == []
 
 
+def test_a_revoked_client_is_refused(issuer, ks):
+    """From the reload on which has brought the list."""
+    path = issuer.procs.folder / "list"
+    issuer.config["tls"]["crl"] = [str(issuer.ca.crl(path))]
+    issuer.start()
+    status, _ = issuer.post("proxy", None, path="/healthz", method="GET")
+    assert status == 200
+    issuer.ca.crl(path, [issuer.client("proxy")])
+    issuer.process.signal(signal.SIGHUP)
+    wait_until(lambda: "reloaded" in issuer.process.err(), "the reload")
+    fails_in_tls(issuer, issuer.tls("proxy"))
+    wait_until(lambda: issuer.metric("client_certificates_refused_total", reason="revoked") == 1,
+               "the count")
+    wait_until(lambda: "reason=revoked" in issuer.process.err(), "the log line")
+    assert issuer.post("stranger", None, path="/healthz", method="GET")[0] == 200
+
+
 def test_client_checks_the_issuer(issuer, pki):
     issuer.start()
     with pytest.raises(ssl.SSLCertVerificationError):
