@@ -358,6 +358,14 @@ static void begin_holding(struct key_load *load) {
   (void)fprintf(stderr, "deputy-bench: holding %lld connections\n", (long long)o->connections);
 }
 
+// A loop with something posted does not wait.
+static void on_poll(void *arg) {
+  struct key_load *load = arg;
+  if (!load->is_over) {
+    loop_post(load->loop, on_poll, load);
+  }
+}
+
 static void signal_servers(const struct key_load *load, int signo) {
   for (size_t i = 0; i < load->recorder->server.num; i++) {
     (void)kill(load->recorder->server.pids[i], signo);
@@ -383,6 +391,9 @@ static void start_when_open(struct key_load *load) {
   if (is_open_loop(load)) {
     pacer_init(&load->pacer, load->options->pacer, load->options->rate_per_s, recorder_now_ns(),
                load->options->seed);
+  }
+  if (load->options->is_polling) {
+    on_poll(load);
   }
   if (load->options->is_holding) {
     begin_holding(load);

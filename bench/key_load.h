@@ -56,6 +56,7 @@ struct key_load_options {
   // requests are sent, then goes on alone for so long: nobody reads meanwhile, and no
   // client's work competes for its processors.
   int64_t burst_ms;
+  bool is_polling;  // never sleep: the server's send wakes nobody (over loopback it would)
   bool shows_progress;
 };
 

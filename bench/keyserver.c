@@ -44,6 +44,7 @@ struct keyserver_options {
   bool allows_tls12;
   bool is_holding;
   int64_t burst_ms;
+  bool is_polling;
   bool shows_progress;
 };
 
@@ -109,6 +110,8 @@ static const struct option_row table[] = {
     {"burst", OPTION_DURATION, FIELD(burst_ms), NULL, 1, 60000, NULL,
      "stop the processes of --server-pid (SIGSTOP), send a window of requests on each connection,"
      " let them go on and look away for so long: the server then works alone", false},
+    {"poll", OPTION_FLAG, FIELD(is_polling), NULL, 0, 0, NULL,
+     "never sleep, so that a server on the same machine is not charged for waking us", false},
     {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
      "file for one JSON line per request", false},
     {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
@@ -268,6 +271,7 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
       .verify_every = o->verify_every,
       .is_holding = o->is_holding,
       .burst_ms = o->burst_ms,
+      .is_polling = o->is_polling,
       .shows_progress = o->shows_progress,
   };
   if (plan->load.connections * plan->load.window > KEY_LOAD_MAX_FLIGHTS) {

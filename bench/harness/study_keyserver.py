@@ -93,7 +93,8 @@ def costs(s, kind):
     """Rounds of every shape, a bare signature before and after each; the capacity in the
     shape of many connections with one request each."""
     server = Server(s, f"cost-{kind}", kind=kind, core=s.server_core).start()
-    shapes = [tuple(shape) for shape in s.p["shapes"]]
+    shapes = [(*shape, poll) for shape in s.p["shapes"]
+              for poll in ((True, False) if shape == [1, 1] else (False,))]
     per_s = {shape: [] for shape in shapes}
     of_bare = {shape: [] for shape in shapes}
     bare = []
@@ -102,13 +103,13 @@ def costs(s, kind):
                    else f"{KINDS[kind]}, warming up")
         before = bare_us(s, kind)
         for shape in shapes:
-            connections, window = shape
+            connections, window, poll = shape
             count = s.p[kind] if i else max(10, s.p[kind] // 10)
             if connections * window == 1:
                 count = max(10, count // 4)  # the wait is the wire's, not the processor's
             # Measuring begins with the first request: the handshakes are over by then.
             summary = server.ask(connections=connections, window=window, count=count,
-                                 label=f"{KINDS[kind]} {shape}")
+                                 poll=poll, label=f"{KINDS[kind]} {shape}")
             after = bare_us(s, kind)
             if i:
                 value = summary["server_cpu"]["ok_per_cpu_s"]
@@ -125,17 +126,19 @@ def costs(s, kind):
 def tell_costs(s, found):
     rows = []
     for kind, (per_s, of_bare) in found.items():
-        for (connections, window), values in per_s.items():
-            ratios = of_bare[(connections, window)]
-            rows.append([KINDS[kind], connections, window, spread_text(values, 0),
-                         f"{1e6 / median(values):.1f}", spread_text(ratios, 3)])
-            measure(s, f"{kind}.{connections}x{window}.per_cpu_s", values)
+        for shape, values in per_s.items():
+            connections, window, poll = shape
+            rows.append([KINDS[kind], connections, window, "polls" if poll else "sleeps",
+                         spread_text(values, 0), f"{1e6 / median(values):.1f}",
+                         spread_text(of_bare[shape], 3)])
+            name = f"{kind}.{connections}x{window}{'.polled' if poll else ''}"
+            measure(s, f"{name}.per_cpu_s", values)
         pipelined = [shape for shape in per_s if shape[1] > 1]
         worst = min(pipelined, key=lambda shape: median(per_s[shape]))
         measure(s, f"{kind}.pipelined.per_cpu_s", per_s[worst])
         measure(s, f"{kind}.pipelined.of_bare", of_bare[worst])
     s.result.table("Signatures per CPU second of one worker, authorised and audited",
-                   ["key", "connections", "in flight on each", "signatures per CPU second",
+                   ["key", "connections", "in flight on each", "client", "signatures per CPU second",
                     "us of CPU each", "of the bare operation's rate"], rows)
 
 
