@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/secret.h"
 #include "common/tls/context.h"
 
@@ -47,6 +48,11 @@ static enum status hash_key_servers(uint8_t out[32], const struct keyclient_conf
   TRY(hash_file(&hash, config->tls.ca, err));
   TRY(hash_file(&hash, config->tls.certificate, err));
   TRY(hash_file(&hash, config->tls.key, err));
+  if (config->tls.num_crl > 0) {
+    // Revocation lists, and folders of them, count from the reload on: no sharing.
+    const int64_t now_us = clock_monotonic_us();
+    hash_bytes(&hash, bytes_of(&now_us, sizeof(now_us)));
+  }
   SHA256_Final(out, &hash);
 
 out:

@@ -156,6 +156,11 @@ static enum status identify_key_servers(struct site *site, struct errmsg *err) {
   TRY(hash_file(&hash, config->tls.ca, err));
   TRY(hash_file(&hash, config->tls.certificate, err));
   TRY(hash_file(&hash, config->tls.key, err));
+  if (config->tls.num_crl > 0) {
+    // Revocation lists, and folders of them, count from the reload on: no sharing.
+    const int64_t now_us = clock_monotonic_us();
+    SHA256_Update(&hash, &now_us, sizeof(now_us));
+  }
   SHA256_Final(site->key_servers_id, &hash);
 
 out:

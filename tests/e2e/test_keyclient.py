@@ -321,6 +321,22 @@ def test_a_slow_one_does_not_double_the_load(servers):
     assert failovers <= 0.1 * num
 
 
+# --- revocation --------------------------------------------------------------------------------
+
+
+def test_a_revoked_key_server_is_left_with_a_reload(servers, procs):
+    path = procs.folder / "key-servers.crl"
+    stack = servers.stack
+    ca = servers.first.ca
+    ca.crl(path)
+    servers.start(tls={**stack.pki.tls(ca, servers.first.client("proxy")), "crl": [str(path)]})
+    servers.handshake()
+    ca.crl(path, revoked=[servers.first.server])  # which is the second's as well
+    stack.proxy.reload()
+    wait_until(lambda: stack.proxy.metric("key_servers_ready") == 0 and
+               servers.metric("failures_total", 0, reason="connect") > 0, "no key server")
+
+
 # --- what operators see --------------------------------------------------------------------
 
 
