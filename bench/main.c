@@ -15,6 +15,7 @@ static const struct subcommand subcommands[] = {
 #endif
     {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
     {"make-certificates", "a million names with real leaves, for a store", make_certificates_main},
+    {"store", "what a look into a certificate store costs", store_look_main},
     {"floor", "the least that can be spent: handshakes in memory, bare crypto", floor_main},
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))

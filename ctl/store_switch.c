@@ -502,15 +502,18 @@ enum ctl_exit store_run_switches(const struct store_args *args) {
   TRY(store_begin(&store, &reader, args, STORE_READ, &err));
   listing.reader = reader;
   listing.list = json_array();
-  grid_init(&listing.grid, heading);
+  if (!args->is_json) {
+    grid_init(&listing.grid, heading);
+  }
   st = store_each_change(reader, on_change, &listing);
+  if (!args->is_json) {
+    (void)grid_print(&listing.grid, stdout);  // what could be read, even if not all
+  }
   if (st != STATUS_OK) {
     TRY(errmsg_set(&err, st, "the log is damaged: see `deputyctl store verify`"));
   }
   if (args->is_json) {
     store_print_json(json_pack("{s:O}", "switches", listing.list));
-  } else {
-    (void)grid_print(&listing.grid, stdout);
   }
 
 out:
