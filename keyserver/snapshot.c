@@ -24,7 +24,7 @@ enum status snapshot_load_files(struct snapshot *snapshot, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct options *options = &snapshot->options;
 
-  snapshot->loaded_us = clock_wall_us();
+  snapshot->loaded_us = clock_file_us();
   TRY(tls_context_server(&snapshot->tls, &options->tls, options->allow_tls12, err));
   TRY(keystore_load(&snapshot->keys, options, err));
 
@@ -104,7 +104,7 @@ enum status snapshot_with_keys(struct snapshot **out, struct snapshot *from,
   if (snapshot == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
-  snapshot->loaded_us = clock_wall_us();
+  snapshot->loaded_us = clock_file_us();
   TRY(keystore_load(&snapshot->keys, &snapshot->options, err));
   TRY(keystore_load_tokens(snapshot->keys, &snapshot->options, tokens, err));
   *out = snapshot;

@@ -24,7 +24,7 @@ struct snapshot {
   struct keystore *keys;
   struct rights *rights;
   SSL_CTX *tls;
-  int64_t loaded_us;  // wall clock before the first key file was read
+  int64_t loaded_us;  // clock_file_us before the first key file was read
   // Of one that has only other keys: all the rest is borrowed from this one, whose
   // keys go with its last user all the same.
   struct snapshot *base;

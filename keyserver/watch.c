@@ -11,8 +11,7 @@
 
 #include "common/base/log.h"
 
-#define RETRY_MS 2000        // a folder that is away is looked for so often
-#define CLOCK_TICK_US 20000  // files have the time of the kernel's last tick
+#define RETRY_MS 2000  // a folder that is away is looked for so often
 #define US_PER_S INT64_C(1000000)
 
 #define LEAVES (IN_MOVED_FROM | IN_DELETE)
@@ -115,7 +114,7 @@ static void free_places(struct place *places, size_t num) {
 static bool is_newer(const char *path, int64_t since_us) {
   struct stat about = {0};
   return since_us != 0 && stat(path, &about) == 0 &&
-         about.st_mtim.tv_sec * US_PER_S + about.st_mtim.tv_nsec / 1000 >= since_us - CLOCK_TICK_US;
+         about.st_mtim.tv_sec * US_PER_S + about.st_mtim.tv_nsec / 1000 >= since_us;
 }
 
 enum status watch_set(struct watch *watch, const struct watch_folder *folders, size_t num,

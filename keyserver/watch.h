@@ -36,7 +36,7 @@ void watch_free(struct watch *watch);  // NULL is allowed
 
 // watch_set replaces the folders (copied); none: it watches nothing. Changes of
 // folders that stay are not lost meanwhile. A folder that has been changed since
-// `since_us` (wall clock; 0: does not matter) counts as changed. One that cannot be
+// `since_us` (clock_file_us; 0: does not matter) counts as changed. One that cannot be
 // watched is logged, and tried again until it can.
 enum status watch_set(struct watch *watch, const struct watch_folder *folders, size_t num,
                       int64_t settle_ms, int64_t since_us);

@@ -8,7 +8,7 @@ static _Atomic int64_t override_s;  // 0: the real clock
 
 static int64_t read_us(clockid_t id) {
   struct timespec now = {0};
-  (void)clock_gettime(id, &now);  // cannot fail for these two clocks
+  (void)clock_gettime(id, &now);  // cannot fail for these clocks
   return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
@@ -25,6 +25,8 @@ int64_t clock_wall_s(void) {
   int64_t fixed_s = atomic_load_explicit(&override_s, memory_order_relaxed);
   return fixed_s != 0 ? fixed_s : read_us(CLOCK_REALTIME) / 1000000;
 }
+
+int64_t clock_file_us(void) { return read_us(CLOCK_REALTIME_COARSE); }
 
 void clock_override_wall_s(int64_t now_s) {
   atomic_store_explicit(&override_s, now_s, memory_order_relaxed);

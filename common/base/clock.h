@@ -15,6 +15,10 @@ int64_t clock_monotonic_us(void);
 int64_t clock_wall_s(void);
 int64_t clock_wall_us(void);
 
+// clock_file_us is the wall clock by which the kernel dates files, which moves in
+// ticks of some milliseconds: what is changed from now on is not older than this.
+int64_t clock_file_us(void);
+
 // clock_override_wall_s makes every wall clock of this process say `now_s`
 // (0 ends that). For tests only.
 void clock_override_wall_s(int64_t now_s);
