@@ -319,6 +319,7 @@ static enum status open_once(struct store **out, uint64_t *out_generation, const
   }
   size_t map_len = options->map_len;
   TRY(prepare_folder(store, err));
+  *out_generation = store->generation;
   TRY(open_env(&store->states, store, store->states_path, map_len != 0 ? map_len : STATES_MAP_LEN,
                err));
   TRY(open_tables(store, store->states, store->states_path, TABLE_STATES_META, NUM_TABLES, err));
@@ -326,12 +327,10 @@ static enum status open_once(struct store **out, uint64_t *out_generation, const
                err));
   TRY(open_tables(store, store->chains, store->chains_path, TABLE_META, NUM_CHAIN_TABLES, err));
   *out = store;
+  store = NULL;
 
 out:
-  *out_generation = store->generation;
-  if (st != STATUS_OK) {
-    store_close(store);
-  }
+  store_close(store);
   return st;
 }
 
@@ -346,12 +345,15 @@ enum status store_open(struct store **out, const char *folder, const struct stor
   enum status st = STATUS_OK;
   uint64_t generation = 0;
   for (unsigned i = 0; i < MAX_TRIES; i++) {
+    *out = NULL;
+    generation = 0;
     st = open_once(out, &generation, folder, options, err);
     if (generation == 0 || !is_outrun(folder, generation)) {
       return st;
     }
     if (st == STATUS_OK) {
       store_close(*out);
+      *out = NULL;
       st = errmsg_set(err, STATUS_UNAVAILABLE, "%s: is compacted again and again", folder);
     }
   }
