@@ -146,17 +146,20 @@ void kc_health_ponged(struct link *link) {
 
 void kc_health_failed(struct server *server, enum keyclient_failure failure) {
   counter_add_own(&server->stats.num_failed[failure], 1);
+  server->is_unreachable = failure == KEYCLIENT_CONNECT;
   note_bad(server);
 }
 
-// kc_health_opened measures at once: until then the order is that of the configuration.
+// kc_health_opened measures at once: until then the order is that of the configuration. A
+// server that was avoided because it could not be connected is probed without a pause.
 void kc_health_opened(struct link *link) {
   struct server *server = link->server;
+  const bool may_probe = breaker_may_probe(&server->breaker, loop_now_ms(server->kc->loop)) ||
+                         (server->breaker.state == BREAKER_OPEN && server->is_unreachable);
 
   counter_add_own(&server->stats.num_connections, 1);
   link->num_to_ping = latency_distance_us(&server->latency) < 0 ? LATENCY_NUM_PINGS - 1 : 0;
-  if (link_ping(link) == STATUS_OK &&
-      breaker_may_probe(&server->breaker, loop_now_ms(server->kc->loop))) {
+  if (link_ping(link) == STATUS_OK && may_probe) {
     probe(link);
   }
 }

@@ -159,6 +159,7 @@ struct server {
   unsigned num_open;  // leaving ones included
   struct latency latency;
   struct breaker breaker;
+  bool is_unreachable;     // what failed last was to connect
   int64_t hedge_after_ms;  // -1: never
   int64_t suspect_ms;
   int64_t doubted_ms;           // when a doubt about the distance was looked into

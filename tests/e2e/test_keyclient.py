@@ -215,7 +215,8 @@ def test_the_nearer_is_asked_whatever_the_order(servers):
     assert servers.sent(0) >= far + 10
     # ... and not longer.
     servers.second.start()
-    wait_until(lambda: servers.metric("up", 1) == 1, "it to be back")
+    wait_until(lambda: servers.metric("up", 1) == 1 and not servers.is_avoided(1),
+               "it to be back")
     near = servers.sent(1)
     servers.handshakes(20)
     assert servers.sent(1) >= near + 15

@@ -282,6 +282,26 @@ static void asks_the_best_of_the_bad(void **state) {
   assert_int_equal(state_of(0), BREAKER_CLOSED);  // and an answer counts
 }
 
+static bool is_first_down(void) {
+  return state_of(0) == BREAKER_OPEN && counter_get(&stats_of(0)->num_connections) == 0;
+}
+
+// No pause is waited for when a server is started again.
+static void uses_a_server_as_soon_as_it_is_back(void **state) {
+  (void)state;
+  start_fake(0, FAKE_SIGN);
+  start_fake(1, FAKE_SIGN);
+  start(2);
+  fake_keyserver_stop(&fakes[0]);
+  run_until(is_first_down);
+  kc->servers[0].breaker.probe_ms = INT64_MAX;
+  start_fake(0, FAKE_SIGN);
+  run_until_ready(2);
+  run_until(is_first_closed);
+  ask_one_by_one(3);
+  assert_int_equal(fakes[0].num_requests, 3);
+}
+
 // --- ends --------------------------------------------------------------------------------------
 
 static void leaves_a_server_that_drains_without_an_error(void **state) {
@@ -353,6 +373,7 @@ int main(void) {
       TEST(waits_for_the_other_when_one_refuses),
       TEST(avoids_a_server_that_hangs),
       TEST(asks_the_best_of_the_bad),
+      TEST(uses_a_server_as_soon_as_it_is_back),
       TEST(leaves_a_server_that_drains_without_an_error),
       TEST(sums_up_what_clients_know),
   };
