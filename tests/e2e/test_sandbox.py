@@ -128,11 +128,15 @@ def deployment():
     # Where USER can get to, which pytest's own folder is not.
     folder = pathlib.Path(tempfile.mkdtemp(prefix="deputy-sandbox."))
     deployment = Deployment(folder)
-    deployment.start()
-    yield deployment
-    deployment.procs.stop_all()
-    deployment.stack.stop()
-    shutil.rmtree(folder)
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        try:
+            deployment.procs.stop_all()
+        finally:
+            deployment.stack.stop()
+            shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)
