@@ -28,6 +28,7 @@
 #define WATCH_ADOPTION_MS 1
 #define WATCH_AUDIT_MS 1000
 #define AUDIT_HEAD_EVERY 60  // of these
+#define RELOAD_STOP_LIMIT_MS 2000  // a reload that hangs for longer is left behind
 #define AUDIT_KEYS_AT_ONCE 100
 #define AUDIT_FLUSH_MS 1000
 #define SIGNERS_NICE 10  // slow signatures take what the workers leave
@@ -700,11 +701,15 @@ static void free_made(struct signer_job *jobs) {
 
 void server_cleanup(struct server *server) {
   bool is_stuck = false;
+  bool is_reload_stuck = false;
   struct chain head;
 
-  jobs_free(server->jobs);  // a reload that is under way ends first
-  snapshot_unref(server->reload.next);
-  snapshot_unref(server->reload.base);
+  // A reload that is under way ends first, unless a token's module hangs in it.
+  is_reload_stuck = !jobs_end(server->jobs, RELOAD_STOP_LIMIT_MS);
+  if (!is_reload_stuck) {
+    snapshot_unref(server->reload.next);
+    snapshot_unref(server->reload.base);
+  }
   // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
   // of the process takes them.
   is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
@@ -741,6 +746,12 @@ void server_cleanup(struct server *server) {
     log_audit_head(server, &head);
   }
   snapshot_unref(server->snapshot);
+  if (is_reload_stuck) {
+    // Nothing is torn down under a thread that may still wake up.
+    log_warn(0, "reload_left_behind", "a reload hung for more than %d ms", RELOAD_STOP_LIMIT_MS);
+    log_close();
+    _exit(0);
+  }
   if (!is_stuck) {
     token_registry_free(server->tokens);
   }

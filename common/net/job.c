@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct queue {
   struct job *first;
@@ -117,16 +118,45 @@ void jobs_start(struct jobs *jobs, struct job *job) {
   (void)pthread_mutex_unlock(&jobs->lock);
 }
 
-void jobs_free(struct jobs *jobs) {
-  if (jobs == NULL) {
-    return;
-  }
+static void ask_to_end(struct jobs *jobs) {
   (void)pthread_mutex_lock(&jobs->lock);
   jobs->is_ending = true;
   (void)pthread_cond_signal(&jobs->wake);
   (void)pthread_mutex_unlock(&jobs->lock);
-  (void)pthread_join(jobs->thread, NULL);
+}
+
+// The thread has ended.
+static void free_jobs(struct jobs *jobs) {
   (void)pthread_cond_destroy(&jobs->wake);
   (void)pthread_mutex_destroy(&jobs->lock);
   free(jobs);
+}
+
+void jobs_free(struct jobs *jobs) {
+  if (jobs != NULL) {
+    ask_to_end(jobs);
+    (void)pthread_join(jobs->thread, NULL);
+    free_jobs(jobs);
+  }
+}
+
+bool jobs_end(struct jobs *jobs, int64_t limit_ms) {
+  struct timespec limit = {0};
+  if (jobs == NULL) {
+    return true;
+  }
+  ask_to_end(jobs);
+  // The clock that pthread_timedjoin_np measures by.
+  (void)clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_sec += limit_ms / 1000;
+  limit.tv_nsec += limit_ms % 1000 * 1000000;
+  if (limit.tv_nsec >= 1000000000) {
+    limit.tv_sec += 1;
+    limit.tv_nsec -= 1000000000;
+  }
+  if (pthread_timedjoin_np(jobs->thread, NULL, &limit) != 0) {
+    return false;
+  }
+  free_jobs(jobs);
+  return true;
 }

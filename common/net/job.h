@@ -5,6 +5,9 @@
 #ifndef DEPUTY_COMMON_NET_JOB_H_
 #define DEPUTY_COMMON_NET_JOB_H_
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "common/base/status.h"
 #include "common/net/loop.h"
 
@@ -30,5 +33,10 @@ void jobs_start(struct jobs *jobs, struct job *job);
 // work had ended; their owners clean up by themselves. Only when the loop has ended
 // for good (or never ran). NULL is allowed.
 void jobs_free(struct jobs *jobs);
+
+// jobs_end is jobs_free with an end to its patience. False: a job still runs after
+// `limit_ms`. Then nothing is freed, and `jobs`, that job and all it points to must
+// stay as they are until the process ends.
+bool jobs_end(struct jobs *jobs, int64_t limit_ms);
 
 #endif  // DEPUTY_COMMON_NET_JOB_H_

@@ -73,7 +73,7 @@ class Faulty:
     """A key server with a key in a token behind support/faulty_token.c."""
 
     def __init__(self, ks, token, control):
-        self.ks, self.control = ks, control
+        self.ks, self.token, self.control = ks, token, control
         self.spki = token.generate("ec", "EC:prime256v1")
         self.ski = pki_module.spki_ski(self.spki)
         self.file_ski = ks.keys["p256"].ski()
@@ -157,6 +157,22 @@ def test_a_server_with_a_token_that_hangs_can_be_stopped(faulty, signo):
             process.signal(signo)
             assert process.wait(15 * SLOW) == 0
     faulty.does("")
+
+
+def test_a_server_whose_reload_hangs_in_a_token_can_be_stopped(faulty):
+    """A key that is new to it makes the reload look into the token, which hangs."""
+    faulty.token.generate("new", "EC:prime256v1")
+    entry = faulty.token.entry("new", sessions=2)
+    entry["module"] = str(BIN_DIR / "faulty_token.so")
+    faulty.ks.config["pkcs11"].append(entry)
+    faulty.ks.write_config()
+    faulty.does("hang_open")
+    process = faulty.ks.process
+    process.signal(signal.SIGHUP)
+    wait_until(lambda: faulty.control.with_suffix(".waits").exists(), "the reload to hang")
+    process.signal(signal.SIGTERM)
+    assert process.wait(15 * SLOW) == 0
+    assert "reload_left_behind" in process.err()
 
 
 @pytest.mark.parametrize("fault", ["wrong", "short", "empty", "long"])

@@ -9,9 +9,11 @@
 //   empty      no byte of it is there
 //   long       its length is more than there was room for
 //   error HEX  C_Sign returns this
-// Anything else, and no file: as the token has it.
+// Anything else, and no file: as the token has it. A call that hangs makes the file
+// FAULTY_TOKEN_CONTROL.waits.
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,9 +37,25 @@ static const char *read_word(char word[64]) {
   return word;
 }
 
+// That somebody hangs is told by a file beside the one that says so.
+static void note_waiting(void) {
+  char path[4096];
+  FILE *file = NULL;
+  (void)snprintf(path, sizeof(path), "%s.waits", getenv("FAULTY_TOKEN_CONTROL"));
+  file = fopen(path, "we");
+  if (file != NULL) {
+    (void)fclose(file);
+  }
+}
+
 static void wait_while(const char *wanted, const char *or_wanted) {
   char word[64];
+  bool has_noted = false;
   while (strcmp(read_word(word), wanted) == 0 || strcmp(word, or_wanted) == 0) {
+    if (!has_noted) {
+      note_waiting();
+      has_noted = true;
+    }
     (void)usleep(POLL_US);
   }
 }

@@ -110,6 +110,17 @@ static void a_done_may_start_its_job_again(void **state) {
   assert_int_equal(task.rounds_left, 0);
 }
 
+static void end_waits_no_longer_than_it_was_told(void **state) {
+  (void)state;
+  atomic_store(&may_work, false);
+  start(0);
+  assert_false(jobs_end(jobs, 20));
+  atomic_store(&may_work, true);
+  assert_true(jobs_end(jobs, 60000));
+  jobs = NULL;
+  assert_int_equal(atomic_load(&num_worked), 1);
+}
+
 static void free_finishes_what_was_started_and_tells_nobody(void **state) {
   (void)state;
   atomic_store(&may_work, false);
@@ -130,6 +141,7 @@ int main(void) {
       TEST(works_on_a_thread_and_tells_the_loop_in_order),
       TEST(a_done_may_start_its_job_again),
       TEST(free_finishes_what_was_started_and_tells_nobody),
+      TEST(end_waits_no_longer_than_it_was_told),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
