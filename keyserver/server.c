@@ -27,7 +27,7 @@
 #define WATCH_DRAIN_MS 10
 #define WATCH_ADOPTION_MS 1
 #define WATCH_AUDIT_MS 1000
-#define AUDIT_HEAD_EVERY 60  // of these
+#define AUDIT_HEAD_EVERY 60        // of these
 #define RELOAD_STOP_LIMIT_MS 2000  // a reload that hangs for longer is left behind
 #define AUDIT_KEYS_AT_ONCE 100
 #define AUDIT_FLUSH_MS 1000
