@@ -155,9 +155,8 @@ static void judge_piece(struct verifier *v, const struct mark *mark, uint64_t se
     v->num_torn++;
     v->num_before -= v->has_begun ? 0 : 1;
   }
-  if (!v->has_begun && v->num_before > 0 && !(mark->is_start && seq == 1)) {
-    note_unsealed(v);
-  } else if (v->has_begun && !explains_piece(v, mark)) {
+  if (v->has_begun ? !explains_piece(v, mark)
+                   : v->num_before > 0 && !(mark->is_start && seq == 1)) {
     note_unsealed(v);
   }
 }

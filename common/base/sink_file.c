@@ -150,18 +150,21 @@ enum status sink_file_init(struct sink_file *file, const struct sink_options *op
   file->raw = malloc(RAW_LEN);
   file->sealed = options->is_chained ? malloc(SEALED_LEN) : NULL;
   if (file->raw == NULL || (options->is_chained && file->sealed == NULL)) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", options->path));
+    st = errmsg_set(err, STATUS_MEMORY, "%s: no memory", options->path);
+    goto out;
   }
   file->marks = SINK_MARK_START;
   if (strcmp(options->path, "stderr") != 0) {
     file->path = strdup(options->path);
     if (file->path == NULL) {
-      TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", options->path));
+      st = errmsg_set(err, STATUS_MEMORY, "%s: no memory", options->path);
+      goto out;
     }
     fd = open_path(file->path, 0);
     if (fd < 0) {
-      TRY(errmsg_set(err, STATUS_SYSTEM, "%s: cannot be opened for appending: %s", options->path,
-                     strerror(errno)));
+      st = errmsg_set(err, STATUS_SYSTEM, "%s: cannot be opened for appending: %s", options->path,
+                      strerror(errno));
+      goto out;
     }
   }
   use_fd(file, fd);

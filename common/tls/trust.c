@@ -290,6 +290,7 @@ static enum status read_crl_folder(struct loader *loader, const char *folder, st
                ? read_crl_file(loader, path, err)
                : errmsg_set(err, STATUS_LIMIT, "%s: a path in it is too long", folder);
     }
+    loader->path = folder;
     free(entries[i]);
   }
   free(entries);
@@ -547,7 +548,8 @@ enum status trust_load(SSL_CTX *ctx, const struct tls_identity *identity, bool i
   if (trust == NULL || loader.cas == NULL || loader.crls == NULL ||
       !SSL_CTX_set_ex_data(ctx, trust_index(), trust)) {
     free(trust);
-    TRY(no_memory(err, identity->ca));
+    st = no_memory(err, identity->ca);
+    goto out;
   }
   trust->is_of_clients = is_of_clients;
   trust->accepts_stale = identity->crl_when_stale == TLS_CRL_ACCEPT;
