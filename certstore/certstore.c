@@ -322,9 +322,16 @@ enum status certstore_set_default(struct certstore *store, const char *name, str
 // --- looking -----------------------------------------------------------------------
 
 const struct cert_name *certstore_find(const struct certstore *store, struct bytes in) {
+  const struct cert_name *found = certstore_find_named(store, in);
+  return found != NULL ? found : store->fallback;
+}
+
+const struct cert_name *certstore_default(const struct certstore *store) { return store->fallback; }
+
+const struct cert_name *certstore_find_named(const struct certstore *store, struct bytes in) {
   struct host host;
   if (!host_read(&host, in, false)) {
-    return store->fallback;
+    return NULL;
   }
   const struct cert_name *found = table_find(&store->names_by_name, bytes_of(host.text, host.len));
   if (found == NULL && host.first_dot < host.len) {
@@ -333,7 +340,7 @@ const struct cert_name *certstore_find(const struct certstore *store, struct byt
     wildcard[0] = '*';
     found = table_find(&store->names_by_name, bytes_of(wildcard, host.len - host.first_dot + 1));
   }
-  return found != NULL ? found : store->fallback;
+  return found;
 }
 
 const struct cert_name *certstore_find_exact(const struct certstore *store, const char *name) {
@@ -390,6 +397,7 @@ static struct chain *usable_in(const struct look *look, const struct cert_name *
     return NULL;
   }
   for (size_t i = 0; i < level->num_chains; i++) {
+    CHECK(level->chains[i] != NULL);
     if (judge(look, level->chains[i]) == CHAIN_USABLE && fits(look, level->chains[i])) {
       return level->chains[i];
     }
@@ -455,6 +463,43 @@ enum status certstore_choose(struct choice *out, const struct certstore *store,
                              const struct cert_name *name, int64_t now_s,
                              bool (*takes)(void *arg, enum key_kind kind), void *arg) {
   return choose_if(out, store, name, now_s, takes, arg, NULL);
+}
+
+// What the rule reads of a chain, with other states behind it.
+static void copy_judged(struct chain *out, const struct chain *chain, const struct state *key,
+                        const struct state *ca) {
+  out->info.kind = chain->info.kind;
+  out->info.not_before_s = chain->info.not_before_s;
+  out->info.not_after_s = chain->info.not_after_s;
+  out->info.is_must_staple = chain->info.is_must_staple;
+  out->has_staple = chain->has_staple;
+  out->staple_ends_s = chain->staple_ends_s;
+  out->is_revoked = chain->is_revoked;
+  out->key_state = key;
+  out->ca_state = ca;
+}
+
+enum status certstore_choose_by(struct choice *out, const struct certstore_words *words,
+                                const struct cert_name *name, int64_t now_s,
+                                bool (*takes)(void *arg, enum key_kind kind), void *arg) {
+  const struct certstore store = {.fleet = &words->fleet};
+  struct chain chains[CERTSTORE_MAX_LEVELS * CERTSTORE_MAX_PER_LEVEL];
+  struct cert_name copy = {.num_levels = name->num_levels, .state = &words->name};
+  size_t num = 0;
+
+  for (size_t i = 0; i < name->num_levels; i++) {
+    copy.levels[i].num_chains = name->levels[i].num_chains;
+    for (size_t j = 0; j < name->levels[i].num_chains; j++) {
+      copy_judged(&chains[num], name->levels[i].chains[j], &words->keys[i][j], &words->cas[i][j]);
+      copy.levels[i].chains[j] = &chains[num++];
+    }
+  }
+  enum status st = choose_if(out, &store, &copy, now_s, takes, arg, NULL);
+  if (st == STATUS_OK) {
+    const struct cert_level *level = &copy.levels[out->level];
+    out->chain = name->levels[out->level].chains[out->chain == level->chains[0] ? 0 : 1];
+  }
+  return st;
 }
 
 const char *choice_reason_name(enum choice_reason reason) {

@@ -68,6 +68,10 @@ void certstore_free(struct certstore *store);
 // not be lower case; a dot at its end does not count; one that is no host name is
 // like an unknown one. NULL: none. RFC 6066, section 3.
 const struct cert_name *certstore_find(const struct certstore *store, struct bytes host);
+// certstore_find_named is the same without the default; certstore_default borrows
+// that, or NULL.
+const struct cert_name *certstore_find_named(const struct certstore *store, struct bytes host);
+const struct cert_name *certstore_default(const struct certstore *store);
 // certstore_find_exact finds a name as configured ("*.x" too), never the default.
 const struct cert_name *certstore_find_exact(const struct certstore *store, const char *name);
 
@@ -93,6 +97,20 @@ struct choice {
 enum status certstore_choose(struct choice *out, const struct certstore *store,
                              const struct cert_name *name, int64_t now_s,
                              bool (*takes)(void *arg, enum key_kind kind), void *arg);
+
+// What is said of one name's subjects, in a copy of one's own: key and CA of each of
+// its chains, by level and place.
+struct certstore_words {
+  struct state fleet;
+  struct state name;
+  struct state keys[CERTSTORE_MAX_LEVELS][CERTSTORE_MAX_PER_LEVEL];
+  struct state cas[CERTSTORE_MAX_LEVELS][CERTSTORE_MAX_PER_LEVEL];
+};
+// certstore_choose_by is certstore_choose by these words instead of those that name
+// and chains point at.
+enum status certstore_choose_by(struct choice *out, const struct certstore_words *words,
+                                const struct cert_name *name, int64_t now_s,
+                                bool (*takes)(void *arg, enum key_kind kind), void *arg);
 
 // Why the choice is what it is, in one word for tables and logs.
 enum choice_reason {

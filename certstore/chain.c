@@ -85,18 +85,14 @@ out:
   free(path);
 }
 
-static enum status make_tls(struct chain *chain, const SSL_PRIVATE_KEY_METHOD *method,
-                            struct errmsg *err) {
+static enum status make_tls(struct chain *chain, struct bytes staple,
+                            const SSL_PRIVATE_KEY_METHOD *method, struct errmsg *err) {
   enum status st = STATUS_OK;
-  uint8_t *staple = NULL;
-  size_t staple_len = 0;
 
-  read_staple(chain, &staple, &staple_len);
   if (method == NULL) {
     goto out;
   }
-  TRY(tls_chain_new(&chain->tls, chain->certs, chain->num_certs, bytes_of(staple, staple_len),
-                    method, NULL));
+  TRY(tls_chain_new(&chain->tls, chain->certs, chain->num_certs, staple, method, NULL));
   if (chain->has_staple) {
     TRY(tls_chain_new(&chain->tls_bare, chain->certs, chain->num_certs, (struct bytes){0}, method,
                       NULL));
@@ -108,7 +104,29 @@ out:
     (void)errmsg_set(err, st, "%s: this leaf cannot be served: %s %s", chain->path, status_name(st),
                      tls_error_drain(reason, sizeof(reason)));
   }
-  free(staple);
+  return st;
+}
+
+// name_chain copies what it is called, and makes the rest empty. On failure *out is to
+// be freed as well.
+static enum status name_chain(struct chain **out, const char *label, const char *path,
+                              struct errmsg *err) {
+  struct chain *chain = calloc(1, sizeof(*chain));
+  if (chain != NULL) {
+    chain->label = strdup(label);
+    chain->path = strdup(path);
+  }
+  *out = chain;
+  return chain != NULL && chain->label != NULL && chain->path != NULL
+             ? STATUS_OK
+             : errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
+}
+
+static enum status read_info(struct chain *chain, struct errmsg *err) {
+  enum status st = cert_info_read(&chain->info, der_of(chain->certs[0]), err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "%s", chain->path);
+  }
   return st;
 }
 
@@ -116,28 +134,55 @@ enum status chain_load(struct chain **out, const char *label, const char *path,
                        struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
                        CRYPTO_BUFFER_POOL *pool, struct errmsg *err) {
   enum status st = STATUS_OK;
-  struct chain *chain = calloc(1, sizeof(*chain));
+  struct chain *chain = NULL;
+  uint8_t *staple = NULL;
+  size_t staple_len = 0;
 
-  if (chain == NULL) {
-    return errmsg_set(err, STATUS_MEMORY, "%s: no memory", path);
-  }
-  chain->label = strdup(label);
-  chain->path = strdup(path);
-  if (chain->label == NULL || chain->path == NULL) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", path));
-  }
+  TRY(name_chain(&chain, label, path, err));
   TRY(cert_chain_read(chain->certs, &chain->num_certs, path, pool, err));
-  st = cert_info_read(&chain->info, der_of(chain->certs[0]), err);
-  if (st != STATUS_OK) {
-    errmsg_prefix(err, "%s", path);
-    goto out;
-  }
+  TRY(read_info(chain, err));
   chain->key_state = state_of_id(states, STATE_LEVEL_KEY, chain->info.key_id);
   chain->ca_state = state_of_id(states, STATE_LEVEL_CA, chain->info.ca_id);
   if (chain->key_state == NULL || chain->ca_state == NULL) {
     TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", path));
   }
-  TRY(make_tls(chain, method, err));
+  read_staple(chain, &staple, &staple_len);
+  TRY(make_tls(chain, bytes_of(staple, staple_len), method, err));
+  *out = chain;
+  chain = NULL;
+
+out:
+  free(staple);
+  chain_free(chain);
+  return st;
+}
+
+enum status chain_make(struct chain **out, const struct chain_parts *parts,
+                       const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
+                       struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct chain *chain = NULL;
+
+  if (parts->num_certs == 0 || parts->num_certs > CERT_MAX_IN_CHAIN) {
+    return errmsg_set(err, STATUS_LIMIT, "%s: %zu certificates", parts->path, parts->num_certs);
+  }
+  TRY(name_chain(&chain, parts->label, parts->path, err));
+  for (; chain->num_certs < parts->num_certs; chain->num_certs++) {
+    const struct bytes der = parts->certs[chain->num_certs];
+    // Leaves differ: only what follows them is worth looking for in the pool.
+    chain->certs[chain->num_certs] =
+        CRYPTO_BUFFER_new(der.data, der.len, chain->num_certs == 0 ? NULL : pool);
+    if (chain->certs[chain->num_certs] == NULL) {
+      TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", parts->path));
+    }
+  }
+  TRY(read_info(chain, err));
+  chain->has_staple = parts->staple.len > 0;
+  chain->staple_ends_s = chain->has_staple ? parts->staple_ends_s : 0;
+  chain->is_revoked = parts->is_revoked;
+  chain->key_state = parts->key_state;
+  chain->ca_state = parts->ca_state;
+  TRY(make_tls(chain, parts->staple, method, err));
   *out = chain;
   chain = NULL;
 

@@ -48,6 +48,22 @@ struct chain {
 enum status chain_load(struct chain **out, const char *label, const char *path,
                        struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
                        CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
+// chain_make makes one of what is in memory (all borrowed): a store's record. The
+// staple has been checked before; empty: none.
+struct chain_parts {
+  const char *label;
+  const char *path;           // how logs call it
+  const struct bytes *certs;  // DER, leaf first
+  size_t num_certs;
+  struct bytes staple;
+  int64_t staple_ends_s;
+  bool is_revoked;
+  const struct state *key_state;  // these two outlive the chain
+  const struct state *ca_state;
+};
+enum status chain_make(struct chain **out, const struct chain_parts *parts,
+                       const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
+                       struct errmsg *err);
 void chain_free(struct chain *chain);
 
 // chain_tls is what to show at `now_s`: a staple is served to its last good second,
