@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# The store on disk (LMDB): deputyctl and the tests link it.
+# The store on disk (LMDB): the proxy, deputyctl and the tests link it.
 
 deputy_add_library(deputy_store
   SOURCES
+    cache.c
+    ready.c
     store.c
     store_choose.c
     store_states.c
