@@ -303,6 +303,11 @@ static void on_drill(void *arg, struct http_request *request) {
   if (!admin_body_may_post(request)) {
     return;
   }
+  if (admin->host.has_store) {
+    http_reply_error(request, 409, "in_store",
+                     "this proxy obeys a store on disk: deputyctl store drill");
+    return;
+  }
   TRY(admin_body_read(&asked, drill_fields, http_request_body(request), &err));
   if (state_level_from_name(&level, asked.level) != STATUS_OK) {
     TRY(errmsg_set(&err, STATUS_FORMAT, "\"level\" must be name, key, ca or fleet"));

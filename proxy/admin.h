@@ -24,6 +24,7 @@ struct admin_host {
   struct state_file *state_file;  // opened by main, before anything is served
   struct states *states;          // the same that state_file keeps
   struct sink *audit;             // may be NULL
+  bool has_store;                 // switches are kept in a store on disk, not here
   // The snapshot in force.
   const struct certstore *(*store)(void *arg);
   // Writes all metrics of the proxy (admin adds its own and the state file's).

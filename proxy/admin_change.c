@@ -638,6 +638,11 @@ static void begin(struct admin_changes *changes, struct http_request *request, c
   if (!admin_body_may_post(request)) {
     return;
   }
+  if (changes->host->has_store) {
+    http_reply_error(request, 409, "in_store",
+                     "this proxy obeys a store on disk: deputyctl store switch, restore and drill");
+    return;
+  }
   struct admin_change *change = calloc(1, sizeof(*change));
   json_t *answer = json_pack("{s:[]}", "warnings");
   if (change == NULL || answer == NULL) {

@@ -29,11 +29,13 @@ enum step { STEP_GO, STEP_WAIT };
 
 static enum step step_handshake(struct conn *conn);
 static enum step step_signing(struct conn *conn);
+static enum step step_lookup(struct conn *conn);
 static enum step step_connect(struct conn *conn);
 static enum step step_relay(struct conn *conn);
 static enum step step_drain(struct conn *conn);
 static enum step expire_handshake(struct conn *conn);
 static enum step expire_signing(struct conn *conn);
+static enum step expire_lookup(struct conn *conn);
 static enum step expire_connect(struct conn *conn);
 static enum step expire_relay(struct conn *conn);
 static enum step expire_drain(struct conn *conn);
@@ -52,9 +54,11 @@ static const struct state_row {
   uint32_t next;                           // where it may go, besides DRAIN and CLOSED
 } rows[CONN_NUM_STATES] = {
   [CONN_HANDSHAKE] = {"handshake", step_handshake, expire_handshake, LIMIT(limits.handshake_ms),
-                      TO(CONN_SIGNING) | TO(CONN_CONNECT)},
+                      TO(CONN_SIGNING) | TO(CONN_LOOKUP) | TO(CONN_CONNECT)},
   [CONN_SIGNING] = {"signing", step_signing, expire_signing, LIMIT(key_servers.deadline_ms),
                     TO(CONN_HANDSHAKE)},
+  [CONN_LOOKUP] = {"lookup", step_lookup, expire_lookup, LIMIT(store.deadline_ms),
+                   TO(CONN_HANDSHAKE)},
   [CONN_CONNECT] = {"connect", step_connect, expire_connect, LIMIT(origin.connect_ms),
                     TO(CONN_RELAY)},
   [CONN_RELAY] = {"relay", step_relay, expire_relay, LIMIT(limits.idle_ms), TO(CONN_HALF)},
@@ -94,7 +98,15 @@ static enum step enter(struct conn *conn, enum conn_state next) {
 
 // What a step waits for; events for both directions are registered once and for
 // all, so this only says it to the reader.
-enum wait { CLIENT_READABLE, CLIENT_WRITABLE, ORIGIN_READY, KEY_SERVER, ANY_READY, NEXT_ROUND };
+enum wait {
+  CLIENT_READABLE,
+  CLIENT_WRITABLE,
+  ORIGIN_READY,
+  KEY_SERVER,
+  STORE,
+  ANY_READY,
+  NEXT_ROUND,
+};
 
 static enum step wait_for(const struct conn *conn, enum wait what) {
   (void)conn;
@@ -135,6 +147,7 @@ static void say_goodbye(struct conn *conn) {
 static void leave_handshake(struct conn *conn) {
   if (conn->hs != NULL) {
     signer_release(conn);
+    lookup_release(conn);
     view_drop(conn->hs->view);
     pool_give(&conn->worker->handshakes, conn->hs);
     conn->hs = NULL;
@@ -151,7 +164,7 @@ static enum step finish(struct conn *conn, enum outcome outcome, enum conn_state
   return enter(conn, next);
 }
 
-// --- HANDSHAKE, SIGNING -----------------------------------------------------------------
+// --- HANDSHAKE, SIGNING, LOOKUP -----------------------------------------------------------------
 
 static void count_alert(struct conn *conn, uint8_t alert) {
   struct worker_counters *counters = &conn->worker->counters;
@@ -238,6 +251,9 @@ static enum step step_handshake(struct conn *conn) {
   if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) {
     return enter(conn, CONN_SIGNING);
   }
+  if (error == SSL_ERROR_WANT_X509_LOOKUP) {
+    return enter(conn, CONN_LOOKUP);
+  }
   if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
     return fail_handshake(conn);
   }
@@ -266,12 +282,21 @@ static enum step step_signing(struct conn *conn) {
   return signer_has_answer(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, KEY_SERVER);
 }
 
+static enum step step_lookup(struct conn *conn) {
+  return lookup_is_over(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, STORE);
+}
+
 static enum step expire_handshake(struct conn *conn) {
   return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SILENT : FAILURE_TIMEOUT, "deadline");
 }
 
 static enum step expire_signing(struct conn *conn) {
   conn->hs->failure = FAILURE_KEY_TIMEOUT;
+  return fail_handshake(conn);
+}
+
+static enum step expire_lookup(struct conn *conn) {
+  conn->hs->failure = FAILURE_LOOKUP_TIMEOUT;
   return fail_handshake(conn);
 }
 
@@ -290,7 +315,7 @@ static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
 }
 
 static enum step step_connect(struct conn *conn) {
-  const struct origin *origin = policy_of(conn->hs->name)->origin;
+  const struct origin *origin = conn->hs->policy->origin;
 
   // TLS 1.2: the server's Finished may still be under way.
   if (transport_flush(conn) == STATUS_CLOSED) {

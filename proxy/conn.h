@@ -4,6 +4,7 @@
 // conn_run frees.
 //
 //   accept --> HANDSHAKE <--> SIGNING        (a key server is asked)
+//                  |     <--> LOOKUP         (the name is read from the store)
 //                  |
 //                  v
 //               CONNECT --> RELAY --> HALF   (one direction has ended)
@@ -31,11 +32,13 @@
 #include "proxy/block.h"
 #include "proxy/counters.h"
 #include "proxy/deadline.h"
+#include "proxy/lookup.h"
 #include "proxy/view.h"
 
 enum conn_state {
   CONN_HANDSHAKE,
   CONN_SIGNING,
+  CONN_LOOKUP,
   CONN_CONNECT,
   CONN_RELAY,
   CONN_HALF,
@@ -68,6 +71,9 @@ static inline void end_note_read(struct end *end, size_t len, size_t max) {
 struct handshake {
   struct view *view;
   const struct cert_name *name;  // NULL until the certificate callback
+  const struct policy *policy;   // of the name
+  struct looking looking;
+  bool is_resume_off;  // a compromise is too new to be in the states of chains
   struct choice choice;
   int64_t dc_ends_s;  // of the DC that was installed; 0: none
   struct ticket_facts resumed;

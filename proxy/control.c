@@ -23,6 +23,7 @@
 #include "proxy/credentials.h"
 #include "proxy/grace.h"
 #include "proxy/listeners.h"
+#include "proxy/lookup.h"
 #include "proxy/metrics.h"
 #include "proxy/site.h"
 #include "proxy/state_file.h"
@@ -48,6 +49,7 @@ struct control {
   size_t num_workers;
   struct grace *grace;
   struct credentials *credentials;
+  struct lookup *lookup;  // NULL: there is no store
 
   struct site *site;   // in force
   struct site *sites;  // it, and those that handshakes still use
@@ -160,6 +162,9 @@ static void put_in_force(struct control *control, struct plan *plan) {
   if (credentials_set_site(control->credentials, site) != STATUS_OK) {
     log_error(0, "credentials", "reason=no_memory");
   }
+  if (control->lookup != NULL) {
+    lookup_set_site(control->lookup, site);
+  }
   for (size_t i = 0; i < control->num_workers; i++) {
     struct listening_plan listening;
     CHECK(plan->views[i] != NULL);
@@ -192,6 +197,8 @@ static void warn_of_ignored(const struct options *now, const struct options *wan
       {"metrics.listen", is_same(now->metrics.listen, wanted->metrics.listen)},
       {"audit.path", is_same(now->audit.path, wanted->audit.path)},
       {"states", is_same(now->states, wanted->states)},
+      {"store.path", is_same(now->store.path, wanted->store.path)},
+      {"store.cache", now->store.max_cached == wanted->store.max_cached},
       {"user", is_same(now->user, wanted->user)},
       {"sandbox", sandbox_options_equal(&now->sandbox, &wanted->sandbox)},
       {"log", is_same(now->log, wanted->log)},
@@ -306,6 +313,9 @@ static void write_metrics(void *arg, struct metrics_text *text) {
   const struct control *control = arg;
   const struct metrics_source source = metrics_source(control);
   metrics_write(&source, text);
+  if (control->lookup != NULL) {
+    lookup_write_metrics(control->lookup, text);
+  }
 }
 
 static void on_metrics(void *arg, struct http_request *request) {
@@ -409,6 +419,7 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .state_file = control->state_file,
       .states = control->states,
       .audit = control->audit,
+      .has_store = control->lookup != NULL,
       .store = store,
       .write_metrics = write_metrics,
       .add_status = add_status,
@@ -533,6 +544,10 @@ enum status control_load(struct control *control, struct errmsg *err) {
   TRY(site_new(&plan.site, &control->start_options, control->states, NULL, err));
   control->site = plan.site;
   control->sites = plan.site;
+  options = &control->site->options;
+  if (options->store.path != NULL) {
+    TRY(lookup_open(&control->lookup, control->loop, control->states, &options->store, err));
+  }
 out:
   return st;
 }
@@ -550,12 +565,13 @@ static size_t max_conns_per_worker(const struct control *control) {
   return (size_t)((max + num_workers - 1) / num_workers);
 }
 
-static enum status make_workers(struct control *control) {
+static enum status make_workers(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct loop *loops[OPTIONS_MAX_WORKERS];
   control->host = (struct worker_host){
       .loop = control->loop,
       .arg = control,
+      .lookup = control->lookup,
       .on_view_entered = on_view_entered,
       .on_view_released = on_view_released,
       .on_drained = on_drained,
@@ -566,6 +582,9 @@ static enum status make_workers(struct control *control) {
     loops[i] = control->workers[i]->loop;
   }
   TRY(grace_new(&control->grace, control->loop, loops, control->num_workers));
+  if (control->lookup != NULL) {
+    TRY(lookup_start(control->lookup, control->grace, control->workers, control->num_workers, err));
+  }
 out:
   return st;
 }
@@ -603,7 +622,7 @@ enum status control_start(struct control *control, struct errmsg *err) {
   int metrics_fd = control->metrics_fd;
   int admin_fd = control->admin_fd;
 
-  TRY(make_workers(control));
+  TRY(make_workers(control, err));
   TRY(credentials_new(&control->credentials, control->loop, control->grace));
   TRY(watch_signals(control));
   for (size_t i = 0; i < control->listeners.num; i++) {
@@ -655,6 +674,7 @@ void control_free(struct control *control) {
   http_server_free(control->metrics_server);
   credentials_free(control->credentials);
   grace_free(control->grace);
+  lookup_stop(control->lookup);
   for (size_t i = 0; i < control->num_workers; i++) {
     worker_free(control->workers[i]);
   }
@@ -666,6 +686,7 @@ void control_free(struct control *control) {
   while (control->sites != NULL) {
     drop_site(control, control->sites);
   }
+  lookup_free(control->lookup);
   listeners_close(&control->listeners);
   tickets_free(control->tickets);
   state_file_close(control->state_file);

@@ -49,6 +49,10 @@ struct worker_counters {
   struct counter dc_rejected;                  // illegal_parameter after a DC was sent
   struct counter guards[TLS_GUARD_NUM];
   struct counter last_resort;
+  struct counter lookups_waited;  // handshakes that waited for a name of the store
+  struct counter lookups_shed;    // as too many names were being waited for
+  struct counter states_read;     // handshakes that read the store's states themselves
+  struct counter states_unread;   // the same, and could not
   struct counter outcomes[OUTCOME_NUM];
   struct counter bytes_up;     // plaintext, client to origin
   struct counter bytes_down;   // plaintext, origin to client

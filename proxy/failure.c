@@ -29,6 +29,8 @@ static const char *const names[FAILURE_NUM] = {
     [FAILURE_KEY_NOT_FOUND] = "key_not_found",
     [FAILURE_KEY_UNAVAILABLE] = "key_server_unavailable",
     [FAILURE_KEY_BAD] = "key_server_bad_signature",
+    [FAILURE_LOOKUP_TIMEOUT] = "store_timeout",
+    [FAILURE_LOOKUP] = "store_unreadable",
     [FAILURE_INTERNAL] = "internal",
 };
 

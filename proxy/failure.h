@@ -30,6 +30,8 @@ enum failure {
   FAILURE_KEY_NOT_FOUND,    // no key server has this key
   FAILURE_KEY_UNAVAILABLE,  // no key server can be reached or serve
   FAILURE_KEY_BAD,          // the key server's signature is of no use
+  FAILURE_LOOKUP_TIMEOUT,   // the name was not read from the store in time
+  FAILURE_LOOKUP,           // the store cannot be read, or too many wait for it
   FAILURE_INTERNAL,         // no memory, or a fault of ours
   FAILURE_NUM,
 };

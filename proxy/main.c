@@ -39,6 +39,7 @@ static enum status enter_sandbox(const struct options *options, const char *conf
   enum status st = STATUS_OK;
 
   sandbox_allow_config(&spec, options, proxy_options, config_path);
+  sandbox_allow(&spec, SANDBOX_WRITE_FOLDER, options->store.path);
   for (size_t i = 0; i < options->num_listeners; i++) {
     sandbox_allow_address(&spec, options->listeners[i].address);
   }

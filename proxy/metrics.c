@@ -141,6 +141,16 @@ static void put_connections(const struct metrics_source *source, struct metrics_
   put_one(source, text, PREFIX "last_resort_total",
           "Handshakes answered with a chain that is out of service, as nothing usable is left.",
           AT(last_resort));
+  put_one(source, text, PREFIX "store_waits_total",
+          "Handshakes that waited for a name to be read from the store.", AT(lookups_waited));
+  put_one(source, text, PREFIX "store_waits_shed_total",
+          "Handshakes refused as too many names were being waited for.", AT(lookups_shed));
+  put_one(source, text, PREFIX "store_states_read_total",
+          "Handshakes that read the states from the store themselves, as a switch was new.",
+          AT(states_read));
+  put_one(source, text, PREFIX "store_states_unread_total",
+          "Handshakes that went by earlier states, as the store could not be read.",
+          AT(states_unread));
   metrics_family(text, bytes, METRIC_COUNTER, "Plain bytes relayed.");
   metrics_sample(text, bytes, (double)sum(source, AT(bytes_up)), "direction", "up", NULL);
   metrics_sample(text, bytes, (double)sum(source, AT(bytes_down)), "direction", "down", NULL);

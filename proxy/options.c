@@ -54,6 +54,22 @@ static const struct config_option name_rows[] = {
   {0},
 };
 
+static const struct config_option store_rows[] = {
+  {"path", CONFIG_PATH, PLACE(store_place_options, path), .is_required = true,
+   .help = "Folder of the store, which deputyctl store import fills. Its lock files are written. "
+           "Not changed by a reload."},
+  {"cache", CONFIG_INT, PLACE(store_place_options, max_cached), .fallback = "8192", .min = 8,
+   .max = 1000000,
+   .help = "Names that are kept ready in memory (about 10 KB each, with two chains); the others "
+           "are read when they are asked for. Not changed by a reload."},
+  {"deadline", CONFIG_DURATION, PLACE(store_place_options, deadline_ms), .fallback = "3s",
+   .min = 10, .max = MINUTE, .help = "Longest wait of a handshake for a name to be read."},
+  {"alpn", CONFIG_TEXTS, LIST(store_place_options, alpn, num_alpn), .min = 0,
+   .max = OPTIONS_MAX_ALPN,
+   .help = "Protocols the origin speaks for these names; none: those of tls.alpn."},
+  {0},
+};
+
 static const struct config_option issuer_rows[] = {
   {"urls", CONFIG_TEXTS, LIST(issuer_options, urls, num_urls), .is_required = true, .min = 1,
    .max = OPTIONS_MAX_ISSUERS,
@@ -172,9 +188,12 @@ const struct config_option proxy_options[] = {
   {"listeners", CONFIG_OBJECTS, LIST(options, listeners, num_listeners), .is_required = true,
    .min = 1, .max = OPTIONS_MAX_LISTENERS, .children = listener_rows,
    .child_size = sizeof(struct listener_options), .help = "Where TLS is accepted."},
-  {"names", CONFIG_OBJECTS, LIST(options, names, num_names), .is_required = true, .min = 1,
+  {"names", CONFIG_OBJECTS, LIST(options, names, num_names), .min = 0,
    .max = OPTIONS_MAX_NAMES, .children = name_rows, .child_size = sizeof(struct name_options),
-   .help = "The names served, each with its chains."},
+   .help = "The names served, each with its chains; before those of a store."},
+  {"store", CONFIG_OBJECT, PLACE(options, store), .children = store_rows,
+   .help = "A store of names on disk, for very many; needs no names here. What deputyctl "
+           "switches in it counts for the names above, too."},
   {"default_name", CONFIG_TEXT, PLACE(options, default_name), .min = 1, .max = 253,
    .help = "The name that answers when no server name, or an unknown one, is asked for; none: "
            "the alert unrecognized_name."},
@@ -256,6 +275,14 @@ static enum status check(const struct options *options, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct dc_options *dc = &options->dc;
   TRY(check_listeners(options, err));
+  if (options->num_names == 0 && options->store.path == NULL) {
+    return errmsg_set(err, STATUS_CONFIG, "there must be names, or a store of them");
+  }
+  if (options->store.path != NULL && options->states != NULL) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "there are both states and store: with a store, switches are kept in it");
+  }
+  TRY(check_alpn(options->store.alpn, options->store.num_alpn, "store.alpn", err));
   TRY(check_urls(&options->issuers, err));
   TRY(check_alpn(options->tls.alpn, options->tls.num_alpn, "tls.alpn", err));
   for (size_t i = 0; i < options->num_names; i++) {

@@ -45,6 +45,15 @@ struct name_options {
   bool may_use_dc;
 };
 
+// Names that are in a store rather than here (lookup.h).
+struct store_place_options {
+  char *path;  // NULL: none
+  int64_t max_cached;
+  int64_t deadline_ms;
+  char **alpn;  // none: tls.alpn counts
+  size_t num_alpn;
+};
+
 struct issuer_options {
   char **urls;
   size_t num_urls;
@@ -115,6 +124,7 @@ struct options {
   struct name_options *names;
   size_t num_names;
   char *default_name;
+  struct store_place_options store;
   struct keyclient_config key_servers;
   struct issuer_options issuers;
   struct dc_options dc;

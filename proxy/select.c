@@ -25,11 +25,11 @@ static bool takes_any_kind(void *arg, enum key_kind kind) {
   return true;
 }
 
-static int refuse_without_chain(SSL *ssl, struct handshake *hs, int64_t now_s) {
+static int refuse_without_chain(SSL *ssl, struct conn *conn, int64_t now_s) {
   // Is it the client that takes none of the chains, or are there none to take?
+  struct handshake *hs = conn->hs;
   struct choice any = {0};
-  enum status st =
-      certstore_choose(&any, hs->view->site->store, hs->name, now_s, takes_any_kind, NULL);
+  enum status st = lookup_choose(&any, conn, now_s, takes_any_kind, NULL);
   if (st == STATUS_OK) {
     return refuse(ssl, hs, FAILURE_SCHEME, SSL_AD_HANDSHAKE_FAILURE);
   }
@@ -43,7 +43,7 @@ static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worke
   struct tls_dc *dc = NULL;
   enum tls_guard guard = TLS_GUARD_NO_DC;
 
-  if (!hs->choice.may_use_dc || !policy_of(hs->name)->may_use_dc) {
+  if (!hs->choice.may_use_dc || !hs->policy->may_use_dc) {
     return NULL;
   }
   // Lent until this callback ends (chain.h); tls_install takes its own reference.
@@ -53,21 +53,51 @@ static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worke
   return guard == TLS_GUARD_PASS ? dc : NULL;
 }
 
+// find_name leaves hs->name and its policy: a configured name, one of the store, or the
+// default. BoringSSL's words: 1 go on, 0 refused, -1 come again.
+static int find_name(SSL *ssl, struct conn *conn) {
+  struct handshake *hs = conn->hs;
+  const struct site *site = hs->view->site;
+  const struct bytes sni = bytes_text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+  enum lookup_answer answer = LOOKUP_ABSENT;
+
+  hs->name = certstore_find_named(site->store, sni);
+  if (hs->name == NULL && conn->worker->host->lookup != NULL) {
+    answer = lookup_find(conn, sni);
+  }
+  if (answer == LOOKUP_WAIT) {
+    return -1;
+  }
+  if (answer == LOOKUP_FAILED) {
+    return refuse(ssl, hs, FAILURE_LOOKUP, SSL_AD_INTERNAL_ERROR);
+  }
+  if (answer == LOOKUP_FOUND) {
+    hs->policy = &site->of_store;
+    return 1;
+  }
+  if (hs->name == NULL) {
+    hs->name = certstore_default(site->store);
+  }
+  if (hs->name == NULL) {
+    return refuse(ssl, hs, FAILURE_UNKNOWN_NAME, SSL_AD_UNRECOGNIZED_NAME);
+  }
+  hs->policy = policy_of(hs->name);
+  return 1;
+}
+
 int select_on_certificate(SSL *ssl, void *arg) {
-  const struct view *view = arg;
   struct conn *conn = conn_of(ssl);
   struct handshake *hs = conn->hs;
   int64_t now_s = worker_now_s(conn->worker);
   struct tls_dc *dc = NULL;
+  int found = find_name(ssl, conn);
+  (void)arg;
 
-  hs->name = certstore_find(view->site->store,
-                            bytes_text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)));
-  if (hs->name == NULL) {
-    return refuse(ssl, hs, FAILURE_UNKNOWN_NAME, SSL_AD_UNRECOGNIZED_NAME);
+  if (found != 1) {
+    return found;
   }
-  if (certstore_choose(&hs->choice, view->site->store, hs->name, now_s, takes_kind, ssl) !=
-      STATUS_OK) {
-    return refuse_without_chain(ssl, hs, now_s);
+  if (lookup_choose(&hs->choice, conn, now_s, takes_kind, ssl) != STATUS_OK) {
+    return refuse_without_chain(ssl, conn, now_s);
   }
   if (hs->choice.is_last_resort) {
     count(&conn->worker->counters.last_resort);
@@ -91,7 +121,7 @@ int select_on_alpn(SSL *ssl, const uint8_t **out, uint8_t *out_len, const uint8_
   if (hs == NULL || hs->name == NULL) {
     return SSL_TLSEXT_ERR_ALERT_FATAL;  // out of order: no library does it today
   }
-  policy = policy_of(hs->name);
+  policy = hs->policy;
   if (policy->alpn_len == 0) {
     return SSL_TLSEXT_ERR_NOACK;
   }

@@ -41,13 +41,13 @@ static enum status encode_alpn(struct policy *out, char *const *names, size_t nu
   return STATUS_OK;
 }
 
-static enum status make_policy(struct policy *out, const struct site *site,
-                               const struct name_options *name) {
+static enum status make_policy(struct policy *out, const struct site *site, bool may_use_dc,
+                               char *const *alpn, size_t num_alpn) {
   const struct tls_options *tls = &site->options.tls;
-  out->may_use_dc = name->may_use_dc;
+  out->may_use_dc = may_use_dc;
   out->origin = &site->origin;
-  return name->num_alpn > 0 ? encode_alpn(out, name->alpn, name->num_alpn)
-                            : encode_alpn(out, tls->alpn, tls->num_alpn);
+  return num_alpn > 0 ? encode_alpn(out, alpn, num_alpn)
+                      : encode_alpn(out, tls->alpn, tls->num_alpn);
 }
 
 // --- chains ------------------------------------------------------------------------
@@ -106,7 +106,7 @@ static enum status add_name(struct site *site, size_t i, const struct site *prev
   const struct name_options *options = &site->options.names[i];
   struct cert_name *name = NULL;
 
-  TRY(make_policy(&site->policies[i], site, options));
+  TRY(make_policy(&site->policies[i], site, options->may_use_dc, options->alpn, options->num_alpn));
   TRY(certstore_add_name(&name, site->store, options->name, &site->policies[i], err));
   for (size_t j = 0; j < options->num_chains; j++) {
     st = add_chain(site, name, &options->chains[j], previous, err);
@@ -188,7 +188,9 @@ static enum status fill_store(struct site *site, struct states *states, const st
                               struct errmsg *err) {
   enum status st = STATUS_OK;
   TRY(certstore_new(&site->store, states));
-  site->policies = calloc(site->options.num_names, sizeof(*site->policies));
+  const struct store_place_options *place = &site->options.store;
+  TRY(make_policy(&site->of_store, site, false, place->alpn, place->num_alpn));
+  site->policies = calloc(site->options.num_names + 1, sizeof(*site->policies));
   if (site->policies == NULL) {
     return STATUS_MEMORY;
   }
@@ -243,6 +245,7 @@ void site_free(struct site *site) {
     }
   }
   free(site->policies);
+  free(site->of_store.alpn);
   options_cleanup(&site->options);
   free(site);
 }

@@ -29,6 +29,7 @@ struct site {
   struct options options;
   struct certstore *store;
   struct policy *policies;  // one for each of options.names
+  struct policy of_store;   // of all names that are in a store
   struct origin origin;
   // Says which key servers and what own identity; equal ones may be shared.
   uint8_t key_servers_id[32];

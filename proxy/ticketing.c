@@ -56,7 +56,7 @@ static bool may_resume(SSL *ssl, const struct ticket_facts *facts) {
   struct handshake *hs = conn_of(ssl)->hs;
   const struct chain *chain = NULL;
 
-  if (hs == NULL || hs->name == NULL) {
+  if (hs == NULL || hs->name == NULL || hs->is_resume_off) {
     return false;
   }
   chain = find_chain(hs->name, facts->leaf_sha256);

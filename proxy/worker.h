@@ -30,6 +30,7 @@ struct worker;
 struct worker_host {
   struct loop *loop;
   void *arg;
+  struct lookup *lookup;  // NULL: there is no store
   void (*on_view_entered)(void *arg, struct view *view);
   void (*on_view_released)(void *arg, struct view *view);
   void (*on_drained)(void *arg, struct worker *worker);

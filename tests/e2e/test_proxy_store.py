@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proxy with names in a store on disk: cold, hot and unknown names, switches by other
+processes, imports and compactions under it, and stores that are gone or damaged."""
+
+import concurrent.futures
+import datetime
+import json
+import shutil
+import socket
+import ssl
+import threading
+
+import pytest
+
+from support.procs import BIN_DIR, SLOW, wait_until
+from support.stack import BODY, Stack
+
+NUM_NAMES = 2000
+NUM_KEYS = 40  # of these, names that the key server can sign for
+CTL = BIN_DIR / "deputyctl"
+
+
+@pytest.fixture(scope="module")
+def many(module_procs, tmp_path_factory):
+    """A folder with primary.der and backup.der of n0.bench.test, n1.bench.test, ..."""
+    out = tmp_path_factory.mktemp("many") / "out"
+    module_procs.run([BIN_DIR / "deputy-bench", "make-certificates", "--count", str(NUM_NAMES),
+                      "--keys", str(NUM_KEYS), "--out", out], timeout=120, check=True)
+    for level in ("primary", "backup"):
+        module_procs.run([CTL, "store", "import", out / f"{level}.der", "--level", level, "--store",
+                          out / "store", "--quiet"], timeout=120, check=True)
+    return out
+
+
+class Shop:
+    """A stack whose proxy serves a copy of that store."""
+
+    def __init__(self, procs, pki, many, issuer=False):
+        self.procs = procs
+        self.folder = procs.folder / "store"
+        shutil.copytree(many / "store", self.folder)
+        self.stack = Stack(procs, pki, hosts=(), issuer=issuer)
+        for key in (many / "keys").iterdir():
+            shutil.copy(key, self.stack.keyserver.folder / key.name)
+        self.proxy = self.stack.proxy
+        del self.proxy.config["states"]
+        self.proxy.config["store"] = {"path": str(self.folder), "deadline": f"{3 * SLOW}s"}
+        self.ca_file = procs.folder / "all-cas.pem"
+        self.ca_file.write_bytes((many / "roots.pem").read_bytes() +
+                                 self.stack.ca_file().read_bytes())
+
+    def start(self):
+        self.stack.start(wait_credentials=0)
+        return self
+
+    def store(self, *args, code=0, timeout=60):
+        done = self.procs.run([CTL, "store", *args, "--store", self.folder], timeout)
+        assert done.returncode == code, (args, done.stdout, done.stderr)
+        return done
+
+    def add(self, host, ca=0, level="primary"):
+        """A leaf of the stack's own, with its key in the key server, into the store."""
+        leaf = self.stack.leaf(f"{host.replace('*', '_')}-{level}", host, ca)
+        if self.stack.keyserver.process is not None:
+            self.stack.keyserver.reload()
+        self.store("import", leaf.chain, "--level", level)
+        return leaf
+
+    def context(self, **kwargs):
+        context = self.stack.context(**kwargs)
+        context.load_verify_locations(self.ca_file)
+        return context
+
+    def issuer(self, host, **kwargs):
+        """Who issued the leaf that answers for `host`; the handshake must succeed."""
+        with self.stack.connect(host, context=self.context(**kwargs)) as tls:
+            return dict(item[0] for item in tls.getpeercert()["issuer"])["commonName"]
+
+    def level(self, host, **kwargs):
+        """primary or backup, of a name of the many."""
+        return self.issuer(host, **kwargs).rpartition(" ")[2]
+
+    def alert(self, host):
+        """The alert that ends a handshake for `host`."""
+        with pytest.raises(ssl.SSLError) as failed:
+            self.issuer(host)
+        return failed.value.reason
+
+
+@pytest.fixture
+def shop(procs, pki, many):
+    made = []
+
+    def make(**kwargs):
+        made.append(Shop(procs, pki, many, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stack.stop()
+
+
+def test_cold_hot_unknown_and_wildcard(shop):
+    shop = shop()
+    shop.add("*.wild.test")
+    shop.add("exact.wild.test", ca=1)
+    shop.start()
+    proxy = shop.proxy
+    assert shop.stack.get("n0.bench.test", context=shop.context()) == BODY
+    assert proxy.metric("store_loads_total", result="found") == 1
+    assert proxy.metric("store_waits_total") == 1
+    for tls12 in (False, True):
+        assert shop.level("N0.bench.test", tls12=tls12) == "primary"
+    assert proxy.metric("store_loads_total", result="found") == 1  # hot
+    assert shop.level("n1.bench.test", tls12=True) == "primary"  # cold, in TLS 1.2
+    assert proxy.metric("store_loads_total", result="found") == 2
+
+    assert "UNRECOGNIZED_NAME" in shop.alert("n0.elsewhere.test")
+    assert "UNRECOGNIZED_NAME" in shop.alert("n0.elsewhere.test")
+    assert proxy.metric("store_loads_total", result="absent") == 1  # remembered
+    assert "UNRECOGNIZED_NAME" in shop.alert("a.b.wild.test")
+
+    assert shop.issuer("one.wild.test") == "web-one"
+    assert shop.issuer("two.wild.test") == "web-one"
+    assert shop.issuer("exact.wild.test") == "web-two"
+    assert proxy.metric("store_cached") == 4
+    with pytest.raises(ssl.SSLError):  # no server name, no default
+        shop.stack.connect(None, context=shop.context(verify=False))
+
+
+def test_configured_names_go_first(shop):
+    shop = shop()
+    shop.add("demo.test", ca=1)
+    shop.add("other.test", ca=0)
+    shop.stack.add_name("demo.test")
+    shop.proxy.config["default_name"] = "demo.test"
+    shop.start()
+    assert shop.issuer("demo.test") == "web-one"
+    assert shop.level("n3.bench.test") == "primary"
+    context = shop.context()
+    context.check_hostname = False
+    with shop.stack.connect("unknown.test", context=context) as tls:  # the default
+        assert ("commonName", "demo.test-primary") in [i[0] for i in tls.getpeercert()["subject"]]
+    # What is said in the store counts for configured names, too.
+    shop.store("switch", "--ca", "web-one", "--reason", "test", "--force")
+    assert shop.issuer("demo.test") == "web-two"
+    # Switches are kept in the store, so the proxy itself takes none.
+    for args in (["switch", "--name", "demo.test", "--to", "backup", "--reason", "x"],
+                 ["drill", "--name", "demo.test"]):
+        refused = shop.proxy.ctl(*args, check=False)
+        assert refused.returncode != 0 and "deputyctl store" in refused.stderr, refused
+
+
+def test_another_processes_switches_count_at_the_next_handshake(shop):
+    shop = shop().start()
+    names = [f"n{i}.bench.test" for i in range(6)]
+    assert {shop.level(name) for name in names} == {"primary"}
+
+    def switched(*args):
+        done = shop.store("switch", *args, "--reason", "test", "--json")
+        return str(json.loads(done.stdout)["id"])
+
+    for args, moved in [(("--name", names[0], "--to", "backup"), 1),
+                        (("--ca", "Bench CA primary"), len(names)),
+                        (("--fleet", "--to", "backup"), len(names))]:
+        change = switched(*args)
+        # No waiting: the very next handshake.
+        assert [shop.level(name) for name in names[:moved]] == ["backup"] * moved, args
+        assert [shop.level(name) for name in names[moved:]] == ["primary"] * (len(names) - moved)
+        assert shop.level("n20.bench.test") == ("backup" if moved > 1 else "primary")
+        shop.store("restore", change)
+        assert [shop.level(name) for name in names] == ["primary"] * len(names), args
+    found = json.loads(shop.store("find", names[1], "--json").stdout)["chains"]
+    key = [chain["key"] for chain in found if chain["level"] == "primary"][0]
+    change = switched("--key", key)
+    assert [shop.level(name) for name in names[:3]] == ["primary", "backup", "primary"]
+    # The control thread brings memory up to date, and workers need not look any more.
+    count = shop.proxy.metric("store_states_read_total")
+    assert count >= 1
+
+    def is_in_memory():
+        before = shop.proxy.metric("store_states_read_total")
+        assert shop.level(names[1]) == "backup"
+        return shop.proxy.metric("store_states_read_total") == before
+
+    wait_until(is_in_memory, "the words of states in memory")
+    shop.store("restore", change)
+    assert shop.level(names[1]) == "primary"
+
+
+def test_a_switch_ends_by_itself(shop):
+    shop = shop().start()
+    assert shop.level("n0.bench.test") == "primary"
+    end = datetime.datetime.utcnow() + datetime.timedelta(seconds=4 * SLOW)
+    shop.store("switch", "--ca", "Bench CA primary", "--until", end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+               "--reason", "test")
+    assert shop.level("n0.bench.test") == "backup"
+    wait_until(lambda: shop.level("n0.bench.test") == "primary", "the end", timeout=30)
+
+
+def test_imports_and_renewals_while_serving(shop):
+    shop = shop().start()
+
+    def issuer():
+        try:
+            return shop.issuer("new.demo.test")
+        except ssl.SSLError as e:
+            assert "UNRECOGNIZED_NAME" in e.reason
+            return None
+
+    assert shop.level("n0.bench.test") == "primary"
+    assert issuer() is None
+    shop.add("new.demo.test")
+    wait_until(lambda: issuer() == "web-one", "the new name")
+    leaf = shop.stack.leaf("new-again", "new.demo.test", 1)
+    shop.stack.keyserver.reload()
+    shop.store("import", leaf.chain, "--replace")
+    wait_until(lambda: issuer() == "web-two", "the later leaf, where the name is hot")
+    shop.store("remove", "new.demo.test")
+    wait_until(lambda: issuer() is None, "the end of the name")
+    assert shop.level("n0.bench.test") == "primary"
+    assert shop.proxy.metric("store_renewed_total") == 1  # nothing else was made anew
+
+
+def test_a_small_cache_serves_all_names(shop):
+    shop = shop()
+    shop.proxy.config["store"]["cache"] = 8
+    shop.start()
+    for _ in range(2):
+        for i in range(NUM_KEYS):
+            assert shop.level(f"n{i}.bench.test") == "primary"
+    metrics = shop.proxy.metrics()
+    assert metrics["deputy_proxy_store_cached"] <= 8
+    assert metrics["deputy_proxy_store_evicted_total"] >= NUM_KEYS - 8
+    names = [f"n{i % NUM_KEYS}.bench.test" for i in range(200)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(shop.level, names)) == {"primary"}
+
+
+def test_many_misses_of_one_name_are_one_load(shop):
+    shop = shop().start()
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(shop.level, ["n5.bench.test"] * 32)) == {"primary"}
+    assert shop.proxy.metric("store_loads_total") == 1
+
+
+def test_compaction_under_load(shop):
+    shop = shop().start()
+    stop = threading.Event()
+    failures = []
+
+    def visit(first):
+        i = first
+        while not stop.is_set():
+            try:
+                assert shop.level(f"n{i % NUM_KEYS}.bench.test") in ("primary", "backup")
+            except Exception as e:  # shown below
+                failures.append(e)
+            i += 7
+
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for num in (1, 2):
+            shop.store("compact")
+            wait_until(lambda num=num: shop.proxy.metric("store_reopened_total") == num,
+                       "the new file")
+        shop.store("switch", "--ca", "Bench CA primary", "--reason", "test")
+        assert shop.level("n0.bench.test") == "backup"
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures, failures[:3]
+    shop.add("after.demo.test")
+    assert shop.issuer("after.demo.test") == "web-one"
+
+
+def test_the_proxy_is_killed_and_serves_again(shop):
+    shop = shop().start()
+    shop.store("switch", "--ca", "Bench CA primary", "--reason", "test")
+    for _ in range(3):
+        assert shop.level("n0.bench.test") == "backup"
+        shop.proxy.process.kill()
+        shop.proxy.process.wait()
+        shop.proxy.start()
+        wait_until(lambda: shop.proxy.metric("key_servers_ready") >= 1, "the key server")
+    shop.store("verify")
+
+
+def test_stores_that_cannot_be_opened(shop, procs):
+    shop = shop()
+    shop.stack.start_servers()
+    chains = shop.folder / "chains-1.mdb"
+    good = chains.read_bytes()
+
+    def refused():
+        shop.proxy.write_config()
+        done = procs.run([BIN_DIR / "deputy-proxy", "--config", procs.folder / "proxy.json"])
+        assert done.returncode in (1, 2)
+        return done.stderr
+
+    chains.write_bytes(good[:len(good) // 2])
+    assert "cut off" in refused()
+    chains.write_bytes(b"plain text\n" * 2000)
+    assert "damaged" in refused()
+    chains.write_bytes(good)
+    shop.proxy.config["store"]["path"] = str(procs.folder / "nowhere")
+    assert "Import certificates" in refused()
+    shop.proxy.config["store"]["path"] = str(shop.folder)
+    shop.proxy.config["states"] = str(procs.folder / "states.json")
+    assert "both states and store" in refused()
+    del shop.proxy.config["states"]
+    shop.proxy.start()
+
+
+def test_a_damaged_record_is_one_names_matter(shop):
+    shop = shop()
+    leaf = shop.add("broken.test").der()
+    path = shop.folder / "chains-1.mdb"
+    data = path.read_bytes()
+    at = data.index(leaf)
+    path.write_bytes(data[:at] + b"\xff" * 16 + data[at + 16:])
+    shop.start()
+    assert "INTERNAL_ERROR" in shop.alert("broken.test")
+    assert shop.proxy.failures("store_unreadable") == 1
+    assert shop.level("n0.bench.test") == "primary"
+
+
+def test_clients_that_leave_while_a_name_is_read(shop):
+    shop = shop().start()
+    for i in range(NUM_KEYS):
+        tls = shop.context().wrap_bio(ssl.MemoryBIO(), out := ssl.MemoryBIO(),
+                                      server_hostname=f"n{i}.bench.test")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        with socket.create_connection(shop.proxy.address) as plain:
+            plain.sendall(out.read())
+    wait_until(lambda: shop.proxy.metric("connections_open") == 0, "their end")
+    assert shop.level("n0.bench.test") == "primary"
