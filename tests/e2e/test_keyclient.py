@@ -171,12 +171,14 @@ def p99(times):
 def test_one_that_hangs_is_avoided_and_used_again(servers):
     servers.start(attempt_timeout=f"{int(400 * SLOW)}ms")
     healthy = servers.handshakes(200 // SLOW)
-    assert servers.sent(1) < len(healthy) / 4  # the first is asked, but for a hedge or two
-    servers.first.process.freeze()
+    # One of them is nearer, if only by the moods of a loaded machine: that one is to hang.
+    nearer = 0 if servers.sent(0) >= servers.sent(1) else 1
+    process = (servers.first, servers.second)[nearer].process
+    process.freeze()
     try:
         # These may take as long as an attempt, and a copy at the second cures most.
         noticing = []
-        wait_until(lambda: noticing.append(servers.handshake()) or servers.is_avoided(0),
+        wait_until(lambda: noticing.append(servers.handshake()) or servers.is_avoided(nearer),
                    "the breaker to open", 20)
         assert max(noticing) < 3 * SLOW
         assert statistics.median(noticing) < max(2 * p99(healthy), FLOOR_S)
@@ -184,16 +186,16 @@ def test_one_that_hangs_is_avoided_and_used_again(servers):
         assert p99(without) < max(2 * p99(healthy), FLOOR_S)
         assert servers.stack.proxy.metric("handshakes_failed_total") == 0
         status = servers.stack.proxy.ctl("status").stdout
-        row = next(line for line in status.splitlines() if line.startswith(servers.addresses[0]))
+        row = next(line for line in status.splitlines() if line.startswith(servers.addresses[nearer]))
         assert "avoided" in row or "down" in row, status
     finally:
-        servers.first.process.thaw()
-    wait_until(lambda: not servers.is_avoided(0), "the breaker to close", 20)
-    before = servers.metric("answered_total", 0)
-    wait_until(lambda: servers.handshake() and servers.metric("answered_total", 0) > before,
+        process.thaw()
+    wait_until(lambda: not servers.is_avoided(nearer), "the breaker to close", 20)
+    before = servers.metric("answered_total", nearer)
+    wait_until(lambda: servers.handshake() and servers.metric("answered_total", nearer) > before,
                "it to be asked again")
-    assert servers.metric("breaker_openings_total", 0) >= 1
-    assert servers.metric("failures_total", 0, reason="timeout") >= 1
+    assert servers.metric("breaker_openings_total", nearer) >= 1
+    assert servers.metric("failures_total", nearer, reason="timeout") >= 1
     assert servers.stack.proxy.metric("handshakes_failed_total") == 0
 
 
