@@ -530,6 +530,16 @@ enum status store_reader_refresh(struct store_reader *reader) {
   return STATUS_OK;
 }
 
+uint64_t store_reader_chains_version(const struct store_reader *reader) {
+  CHECK(!reader->is_parked);
+  return mdb_txn_id(reader->chains);
+}
+
+uint64_t store_reader_states_version(const struct store_reader *reader) {
+  CHECK(!reader->is_parked);
+  return mdb_txn_id(reader->states);
+}
+
 // --- looking -----------------------------------------------------------------------
 
 enum status store_get(MDB_txn *txn, MDB_dbi table, struct bytes key, struct bytes *out) {

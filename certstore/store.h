@@ -91,6 +91,13 @@ void store_reader_free(struct store_reader *reader);
 // this process hold it: park them, and try again. A reader that failed is parked.
 enum status store_reader_refresh(struct store_reader *reader);
 
+// store_reader_chains_version, ..._states_version: of the snapshot that it reads. What was
+// read is to be filed under this, and never under store_..._version asked before or
+// after: the file says that a transaction is there some milliseconds (LMDB's last sync)
+// before a new snapshot has it. Not of a parked one.
+uint64_t store_reader_chains_version(const struct store_reader *reader);
+uint64_t store_reader_states_version(const struct store_reader *reader);
+
 // store_reader_park lets go of the snapshot: one that is kept for hours keeps its
 // pages from being used again, and the file grows. Refresh before the next look.
 void store_reader_park(struct store_reader *reader);

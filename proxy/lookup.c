@@ -56,7 +56,7 @@ struct load {
   enum status st;       // of the exact name
   enum status wild_st;  // of the wildcard, when the exact name is absent
   struct ready *ready;
-  uint64_t chains_version;  // of no later than what was read
+  uint64_t chains_version;  // of what was read
   struct errmsg err;
 };
 
@@ -70,7 +70,7 @@ struct renewal {
   size_t num;
   size_t at;  // cache_each; 0: a round is over
   bool is_running;
-  uint64_t version;  // of the chains, when the round began
+  uint64_t version;  // of the chains, the earliest that the round has read
 };
 
 struct lookup {
@@ -97,6 +97,7 @@ struct lookup {
   size_t num_jobs;
   struct renewal renewal;
   uint64_t renewed_version;  // of the chains, that all names in the cache have
+  bool must_renew;           // a name has come that was read before the latest import
   int64_t restless_ms;
   bool is_closing;  // the store is to be opened anew
   bool is_quiet;    // and no worker uses it any more
@@ -118,10 +119,13 @@ static int64_t sooner(int64_t a, int64_t b) { return a == 0 || (b != 0 && b < a)
 
 // --- states (control) ------------------------------------------------------------------
 
-// refresh_own moves control's reader to no earlier than *out_version.
+// refresh_own moves control's reader to the newest snapshot, of *out_version.
 static bool refresh_own(struct lookup *lookup, uint64_t *out_version) {
-  *out_version = store_states_version(lookup->store);
-  return store_reader_refresh(lookup->reader) == STATUS_OK;
+  if (store_reader_refresh(lookup->reader) != STATUS_OK) {
+    return false;
+  }
+  *out_version = store_reader_states_version(lookup->reader);
+  return true;
 }
 
 // put_words brings one ready name up to date with control's reader.
@@ -267,11 +271,11 @@ static bool publish(struct lookup *lookup, struct ready *ready) {
 static void load_work(void *arg) {
   struct load *load = arg;
   struct lookup *lookup = load->lookup;
-  load->chains_version = store_chains_version(lookup->store);
   load->st = store_reader_refresh(lookup->loader);
   if (load->st != STATUS_OK) {
     return;
   }
+  load->chains_version = store_reader_chains_version(lookup->loader);
   load->st = ready_load(&load->ready, lookup->loader, load->query.exact.text, NULL, &signer_method,
                         lookup->pool, &load->err);
   load->wild_st = STATUS_NOT_FOUND;
@@ -316,6 +320,8 @@ static enum status take_load(struct lookup *lookup, struct load *load) {
   }
   if (ready != NULL) {
     st = publish(lookup, ready) ? STATUS_OK : STATUS_FORMAT;
+    lookup->must_renew =
+        lookup->must_renew || load->chains_version != store_chains_version(lookup->store);
     counter_add_own(&lookup->num_loaded, 1);
   }
   if (st != STATUS_OK) {
@@ -420,6 +426,9 @@ static void renewal_work(void *arg) {
                                                   bytes_of(name->name.name, name->name_len),
                                                   &name->mark, &signer_method, lookup->pool, &err);
   }
+  // A round vouches for the earliest that it has read; 0: for nothing.
+  uint64_t version = st == STATUS_OK ? store_reader_chains_version(lookup->loader) : 0;
+  renewal->version = version < renewal->version ? version : renewal->version;
   if (st == STATUS_OK) {
     store_reader_park(lookup->loader);
   }
@@ -468,10 +477,12 @@ static void renew_next(struct lookup *lookup) {
 }
 
 static void renew_if_changed(struct lookup *lookup) {
-  uint64_t version = store_chains_version(lookup->store);
-  if (!lookup->renewal.is_running && version != lookup->renewed_version) {
+  bool is_due =
+      lookup->must_renew || store_chains_version(lookup->store) != lookup->renewed_version;
+  if (!lookup->renewal.is_running && is_due) {
+    lookup->must_renew = false;
     lookup->renewal.at = 0;
-    lookup->renewal.version = version;
+    lookup->renewal.version = UINT64_MAX;
     renew_next(lookup);
   }
 }
