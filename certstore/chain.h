@@ -35,6 +35,7 @@ struct chain {
   // (proxy/grace.h); a worker that loads it uses it within one callback, or takes
   // a reference.
   _Atomic(struct tls_dc *) dc;
+  void *supply;  // of whoever keeps it supplied with DCs; the control thread's alone
 };
 
 // chain_load reads the PEM chain at `path` (leaf first) and the OCSP response at

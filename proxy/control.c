@@ -409,6 +409,11 @@ static void on_states_changed(void *arg) {
   credentials_hurry(control->credentials);
 }
 
+static void on_name_changed(void *arg, struct ready *in, struct ready *out) {
+  struct control *control = arg;
+  credentials_change(control->credentials, in, out);
+}
+
 static enum status start_admin(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   if (control->admin_fd < 0) {
@@ -624,6 +629,9 @@ enum status control_start(struct control *control, struct errmsg *err) {
 
   TRY(make_workers(control, err));
   TRY(credentials_new(&control->credentials, control->loop, control->grace));
+  if (control->lookup != NULL) {
+    lookup_on_change(control->lookup, on_name_changed, control);
+  }
   TRY(watch_signals(control));
   for (size_t i = 0; i < control->listeners.num; i++) {
     fds[i] = control->listeners.items[i].fds[0];

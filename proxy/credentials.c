@@ -24,6 +24,10 @@
 #define MAX_BACKOFF_SHIFT 20
 #define ISSUER_SKEW_S 3600  // how far an issuer's clock may be ahead of ours
 #define URL_MAX_LEN 2048
+// A name of the store that is visited once, and evicted soon, is not worth a credential.
+#define COLD_MS 500
+#define BUDGET_MS 100           // until it is looked at again
+#define SAVED_MS INT64_C(2000)  // of the budget for names new to the cache
 
 // What is asked for one chain. Counted, as a batch under way refers to it: by the
 // list, and by the batch.
@@ -40,6 +44,8 @@ struct want {
   struct chain *next_chain;          // while a site replaces another
   bool is_kept;
   bool is_asked;
+  bool is_cached;       // of a name in the cache, rather than of the site
+  size_t place;         // among those
   int64_t due_wall_ms;  // renewal
   int64_t due_ms;       // back-off (monotonic)
   unsigned num_failures;
@@ -82,6 +88,11 @@ struct credentials {
   struct site *site;
   struct want **wants;  // sorted by leaf
   size_t num_wants;
+  struct want **cached;  // of names in the cache, in no order
+  size_t num_cached;
+  size_t cached_room;
+  int64_t budget;     // chains new to the cache that may be asked for, in thousandths
+  int64_t budget_ms;  // when it was last filled up
   struct batch *batches;
   size_t num_batches;
   unsigned issuer;  // the last that served
@@ -108,6 +119,12 @@ static void unref_want(struct want *want) {
     EVP_PKEY_free(want->next_key);
     free(want);
   }
+}
+
+static size_t num_all(const struct credentials *c) { return c->num_wants + c->num_cached; }
+
+static struct want *want_at(const struct credentials *c, size_t i) {
+  return i < c->num_wants ? c->wants[i] : c->cached[i - c->num_wants];
 }
 
 // Any want for this leaf: of two chains with one leaf, the first in the list.
@@ -455,13 +472,36 @@ static bool is_due(const struct credentials *c, const struct want *want, int64_t
          (want->key == NULL || wall_ms() >= want->due_wall_ms) && is_wanted(c, want, now_s);
 }
 
+// --- the budget for names that are new to the cache ---
+
+static void fill_budget(struct credentials *c) {
+  const int64_t per_s = c->site->options.store.dc_per_s;
+  const int64_t now_ms = loop_now_ms(c->loop);
+  c->budget += (now_ms - c->budget_ms) * per_s;
+  c->budget_ms = now_ms;
+  if (c->budget > SAVED_MS * per_s) {
+    c->budget = SAVED_MS * per_s;
+  }
+}
+
+static bool take_budget(struct credentials *c, const struct want *want) {
+  if (!want->is_cached || want->key != NULL || want->num_failures > 0) {
+    return true;
+  }
+  if (c->budget < 1000) {
+    return false;
+  }
+  c->budget -= 1000;
+  return true;
+}
+
 static unsigned issuer_for(const struct credentials *c, const struct want *want) {
   return (c->issuer + want->num_failures) % (unsigned)c->site->options.issuers.num_urls;
 }
 
 // Asks one issuer for what is due and would go to it, starting with wants[first].
 static void ask(struct credentials *c, size_t first, int64_t now_s) {
-  unsigned issuer = issuer_for(c, c->wants[first]);
+  unsigned issuer = issuer_for(c, want_at(c, first));
   struct batch *batch = new_batch(c, issuer);
   json_t *entries = json_array();
   size_t max = (size_t)c->site->options.dc.batch;
@@ -471,9 +511,9 @@ static void ask(struct credentials *c, size_t first, int64_t now_s) {
     free(batch);
     return;  // the next tick tries again
   }
-  for (size_t i = first; i < c->num_wants && batch->num < max; i++) {
-    struct want *want = c->wants[i];
-    if (is_due(c, want, now_s) && issuer_for(c, want) == issuer &&
+  for (size_t i = first; i < num_all(c) && batch->num < max; i++) {
+    struct want *want = want_at(c, i);
+    if (is_due(c, want, now_s) && issuer_for(c, want) == issuer && take_budget(c, want) &&
         add_to_batch(c, batch, entries, want) != STATUS_OK) {
       break;
     }
@@ -502,12 +542,16 @@ static void drop_ended(struct credentials *c, struct want *want, int64_t now_s) 
 }
 
 static int64_t look_at(struct credentials *c, size_t i, int64_t now_s) {
-  struct want *want = c->wants[i];
+  struct want *want = want_at(c, i);
   int64_t wait_ms = TICK_MAX_MS;
+  const bool is_new = want->is_cached && want->key == NULL && want->num_failures == 0;
 
   drop_ended(c, want, now_s);
   if (want->key != NULL && want->made_for != chain_tls(want->chain, now_s)) {
     put_in_force(c, want);  // the staple has ended; below API version 32 of no effect
+  }
+  if (is_new && c->budget < 1000) {
+    return BUDGET_MS;
   }
   if (is_due(c, want, now_s) && c->num_batches < MAX_BATCHES) {
     ask(c, i, now_s);
@@ -527,7 +571,8 @@ static void on_tick(void *arg) {
   if (c->site == NULL || !options_has_issuers(&c->site->options)) {
     return;
   }
-  for (size_t i = 0; i < c->num_wants; i++) {
+  fill_budget(c);
+  for (size_t i = 0; i < num_all(c); i++) {
     int64_t wait_ms = look_at(c, i, now_s);
     next_ms = wait_ms < next_ms ? wait_ms : next_ms;
   }
@@ -683,12 +728,100 @@ out:
   return st;
 }
 
+// --- names in the cache -----------------------------------------------------------------------
+
+static void supply(struct credentials *c, struct chain *chain) {
+  struct want *want = NULL;
+  if (c->num_cached == c->cached_room) {
+    size_t room = c->cached_room == 0 ? 64 : c->cached_room * 2;
+    struct want **bigger = realloc((void *)c->cached, room * sizeof(struct want *));
+    if (bigger == NULL) {
+      return;
+    }
+    c->cached = bigger;
+    c->cached_room = room;
+  }
+  want = calloc(1, sizeof(*want));
+  if (want == NULL) {
+    return;
+  }
+  want->num_refs = 1;
+  want->chain = chain;
+  want->is_cached = true;
+  want->due_ms = loop_now_ms(c->loop) + COLD_MS;
+  want->place = c->num_cached;
+  c->cached[c->num_cached++] = want;
+  chain->supply = want;
+}
+
+static void stop_supply(struct credentials *c, struct chain *chain) {
+  struct want *want = chain->supply;
+  if (want == NULL) {
+    return;
+  }
+  chain->supply = NULL;
+  want->chain = NULL;
+  c->num_cached -= 1;
+  c->cached[want->place] = c->cached[c->num_cached];
+  c->cached[want->place]->place = want->place;
+  unref_want(want);
+}
+
+// pass_on lets the chain go on with what the same leaf had.
+static void pass_on(struct credentials *c, struct chain *chain, struct chain *earlier) {
+  struct want *want = earlier->supply;
+  earlier->supply = NULL;
+  want->chain = chain;
+  chain->supply = want;
+  if (want->key != NULL) {
+    put_in_force(c, want);
+  }
+}
+
+static struct chain *find_leaf(const struct ready *ready, const struct chain *chain) {
+  for (size_t i = 0; ready != NULL && i < ready->name.num_levels; i++) {
+    for (size_t j = 0; j < ready->name.levels[i].num_chains; j++) {
+      struct chain *found = ready->name.levels[i].chains[j];
+      if (found->supply != NULL && memcmp(found->info.sha256, chain->info.sha256, 32) == 0) {
+        return found;
+      }
+    }
+  }
+  return NULL;
+}
+
+void credentials_change(struct credentials *c, struct ready *in, struct ready *out) {
+  const bool may = c->site != NULL && options_has_issuers(&c->site->options) &&
+                   c->site->options.store.may_use_dc;
+  for (size_t i = 0; in != NULL && may && i < in->name.num_levels; i++) {
+    for (size_t j = 0; j < in->name.levels[i].num_chains; j++) {
+      struct chain *chain = in->name.levels[i].chains[j];
+      struct chain *earlier = find_leaf(out, chain);
+      if (earlier != NULL) {
+        pass_on(c, chain, earlier);
+      } else if (chain->info.may_delegate) {
+        supply(c, chain);
+      }
+    }
+  }
+  for (size_t i = 0; out != NULL && i < out->name.num_levels; i++) {
+    for (size_t j = 0; j < out->name.levels[i].num_chains; j++) {
+      stop_supply(c, out->name.levels[i].chains[j]);
+    }
+  }
+  if (in != NULL && timer_is_armed(&c->timer)) {
+    // The tick comes within its longest pause; sooner only for what is due sooner.
+    return;
+  }
+  timer_arm_ms(&c->timer, COLD_MS);
+}
+
 // --- the rest -----------------------------------------------------------------------------------
 
 void credentials_hurry(struct credentials *c) {
-  for (size_t i = 0; i < c->num_wants; i++) {
-    if (c->wants[i]->key == NULL) {
-      c->wants[i]->due_ms = 0;
+  for (size_t i = 0; i < num_all(c); i++) {
+    if (want_at(c, i)->key == NULL) {
+      want_at(c, i)->due_ms = 0;
     }
   }
   timer_arm_ms(&c->timer, 0);
@@ -699,7 +832,7 @@ const char *credentials_why(const struct credentials *c, const struct chain *cha
   if (c->site == NULL || !options_has_issuers(&c->site->options)) {
     return "no issuer is configured";
   }
-  want = find_want(c, chain->info.sha256);
+  want = chain->supply != NULL ? chain->supply : find_want(c, chain->info.sha256);
   if (want == NULL) {
     return "no name with this chain may use one";
   }
@@ -714,8 +847,8 @@ const char *credentials_why(const struct credentials *c, const struct chain *cha
 
 void credentials_write_metrics(const struct credentials *c, struct metrics_text *text) {
   size_t num_missing = 0;
-  for (size_t i = 0; i < c->num_wants; i++) {
-    num_missing += c->wants[i]->key == NULL ? 1 : 0;
+  for (size_t i = 0; i < num_all(c); i++) {
+    num_missing += want_at(c, i)->key == NULL ? 1 : 0;
   }
   metrics_family(text, "deputy_proxy_dc_fetches_total", METRIC_COUNTER,
                  "Delegated credentials asked for, by what came of it.");
@@ -731,7 +864,7 @@ void credentials_write_metrics(const struct credentials *c, struct metrics_text 
   }
   metrics_family(text, "deputy_proxy_dc_chains", METRIC_GAUGE,
                  "Chains that are to have a delegated credential.");
-  metrics_sample(text, "deputy_proxy_dc_chains", (double)c->num_wants, NULL);
+  metrics_sample(text, "deputy_proxy_dc_chains", (double)num_all(c), NULL);
   metrics_family(text, "deputy_proxy_dc_chains_without", METRIC_GAUGE,
                  "Of these, chains that have none now.");
   metrics_sample(text, "deputy_proxy_dc_chains_without", (double)num_missing, NULL);
@@ -768,6 +901,11 @@ void credentials_free(struct credentials *c) {
     c->batches = next;
   }
   replace_wants(c, NULL, 0);
+  for (size_t i = 0; i < c->num_cached; i++) {
+    c->cached[i]->chain = NULL;
+    unref_want(c->cached[i]);
+  }
+  free((void *)c->cached);
   timer_cleanup(&c->timer);
   free(c);
 }

@@ -15,6 +15,7 @@
 #ifndef DEPUTY_PROXY_CREDENTIALS_H_
 #define DEPUTY_PROXY_CREDENTIALS_H_
 
+#include "certstore/ready.h"
 #include "common/base/metrics.h"
 #include "common/base/status.h"
 #include "common/http/http_client.h"
@@ -36,6 +37,12 @@ enum status credentials_prepare(struct credentials *credentials, struct site *si
 // way for chains that it has goes on. STATUS_MEMORY: chains that are new to us stay
 // without until the next reload.
 enum status credentials_set_site(struct credentials *credentials, struct site *site);
+
+// credentials_change: a name of the store enters the cache, leaves it, or is made anew
+// (lookup_on_change). Its chains are supplied while it is there; a chain with the same
+// leaf goes on with the credential of the earlier one. Without memory a chain stays
+// without.
+void credentials_change(struct credentials *credentials, struct ready *in, struct ready *out);
 
 // credentials_hurry ends back-offs of chains without a credential.
 void credentials_hurry(struct credentials *credentials);

@@ -83,6 +83,9 @@ struct lookup {
   struct timer timer;
   char *folder;
   struct cache *cache;
+  void (*on_change)(void *arg, struct ready *in, struct ready *out);
+  void *on_change_arg;
+  struct ready *entering;    // while it is put into the cache, and has not been told of
   CRYPTO_BUFFER_POOL *pool;  // intermediates are kept once
 
   struct store *store;            // control's
@@ -239,8 +242,21 @@ static bool has_news(const struct lookup *lookup) {
 
 static void drop_ready(void *arg) { ready_unref(arg); }
 
+static void tell_change(struct lookup *lookup, struct ready *in, struct ready *out) {
+  if (lookup->on_change != NULL) {
+    lookup->on_change(lookup->on_change_arg, in, out);
+  }
+}
+
 static void retire_ready(void *arg, struct ready *ready) {
   struct lookup *lookup = arg;
+  struct ready *in = lookup->entering;
+  if (in != NULL && strcmp(in->name.name, ready->name.name) == 0) {
+    lookup->entering = NULL;
+    tell_change(lookup, in, ready);
+  } else {
+    tell_change(lookup, NULL, ready);
+  }
   grace_after(lookup->grace, drop_ready, ready);
 }
 
@@ -262,7 +278,12 @@ static bool publish(struct lookup *lookup, struct ready *ready) {
   }
   lookup->walked_end_s = sooner(lookup->walked_end_s, end_s);
   lookup->walk_end_s = sooner(lookup->walk_end_s, end_s);
+  lookup->entering = ready;
   cache_put(lookup->cache, ready);
+  if (lookup->entering != NULL) {
+    lookup->entering = NULL;
+    tell_change(lookup, ready, NULL);
+  }
   return true;
 }
 
@@ -667,6 +688,12 @@ enum status lookup_start(struct lookup *lookup, struct grace *grace, struct work
 
 out:
   return st;
+}
+
+void lookup_on_change(struct lookup *lookup,
+                      void (*fn)(void *arg, struct ready *in, struct ready *out), void *arg) {
+  lookup->on_change = fn;
+  lookup->on_change_arg = arg;
 }
 
 void lookup_set_site(struct lookup *lookup, const struct site *site) {

@@ -41,6 +41,12 @@ enum status lookup_open(struct lookup **out, struct loop *loop, struct states *s
 enum status lookup_start(struct lookup *lookup, struct grace *grace, struct worker *const *workers,
                          size_t num_workers, struct errmsg *err);
 
+// lookup_on_change: `fn` hears of names that enter and leave the cache, while nobody
+// has freed the latter: `in` or `out` may be NULL; when
+// neither is, `in` takes the place of `out` under the same name.
+void lookup_on_change(struct lookup *lookup,
+                      void (*fn)(void *arg, struct ready *in, struct ready *out), void *arg);
+
 // lookup_set_site: its configured names follow the store's states from now on.
 void lookup_set_site(struct lookup *lookup, const struct site *site);
 

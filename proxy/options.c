@@ -67,6 +67,14 @@ static const struct config_option store_rows[] = {
   {"alpn", CONFIG_TEXTS, LIST(store_place_options, alpn, num_alpn), .min = 0,
    .max = OPTIONS_MAX_ALPN,
    .help = "Protocols the origin speaks for these names; none: those of tls.alpn."},
+  {"delegated_credentials", CONFIG_BOOL, PLACE(store_place_options, may_use_dc),
+   .fallback = "true",
+   .help = "Whether the chains of names in the cache, backups included, are supplied with "
+           "delegated credentials."},
+  {"new_credentials_per_second", CONFIG_INT, PLACE(store_place_options, dc_per_s),
+   .fallback = "100", .min = 1, .max = 100000,
+   .help = "Most chains of names new to the cache that a credential is asked for in a second, so "
+           "that visits to many cold names are no burden to issuers; renewals do not count."},
   {0},
 };
 

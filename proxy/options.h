@@ -52,6 +52,8 @@ struct store_place_options {
   int64_t deadline_ms;
   char **alpn;  // none: tls.alpn counts
   size_t num_alpn;
+  bool may_use_dc;
+  int64_t dc_per_s;  // names that get their first, in a second
 };
 
 struct issuer_options {

@@ -189,7 +189,7 @@ static enum status fill_store(struct site *site, struct states *states, const st
   enum status st = STATUS_OK;
   TRY(certstore_new(&site->store, states));
   const struct store_place_options *place = &site->options.store;
-  TRY(make_policy(&site->of_store, site, false, place->alpn, place->num_alpn));
+  TRY(make_policy(&site->of_store, site, place->may_use_dc, place->alpn, place->num_alpn));
   site->policies = calloc(site->options.num_names + 1, sizeof(*site->policies));
   if (site->policies == NULL) {
     return STATUS_MEMORY;

@@ -357,6 +357,27 @@ def test_a_damaged_record_is_one_names_matter(shop):
     assert shop.level("n0.bench.test") == "primary"
 
 
+def test_delegated_credentials_for_names_of_the_store(shop):
+    shop = shop(issuer=True)
+    shop.add("demo.test")
+    shop.add("demo.test", ca=1, level="backup")
+    shop.start()
+    nss = shop.stack.nss()
+    first = nss.run()
+    assert first.is_ok and not first.got_dc  # cold: by the certificate's key
+    shop.proxy.wait_credentials(2)  # the backup's too
+    again = nss.run()
+    assert again.is_ok and again.got_dc and again.issuer == "web-one", again
+    shop.store("switch", "--ca", "web-one", "--reason", "test")
+    moved = nss.run()
+    assert moved.is_ok and moved.got_dc and moved.issuer == "web-two", moved
+    # A staple, or an import of something else, loses no credential; an end of the name does.
+    shop.add("other.test")
+    assert nss.run().got_dc
+    shop.store("remove", "demo.test")
+    wait_until(lambda: shop.proxy.metric("dc_chains") == 0, "the end of its credentials")
+
+
 def test_clients_that_leave_while_a_name_is_read(shop):
     shop = shop().start()
     for i in range(NUM_KEYS):
