@@ -99,7 +99,7 @@ def test_names_tell_who_serves_and_why_not_the_others(stack):
     assert "CA out of service" in row and "web-one" in row and "first usable" not in row
     after = lines[lines.index(row) + 1]
     assert re.match(r" +backup +serves +first usable .*web-two", after), after
-    assert re.search(r" 89d ", row), row
+    assert re.search(r" (89|90)d ", row), row  # of ninety, made in this second or before
     one = stack.proxy.ctl("names", "demo.test").stdout
     assert "serves: backup (first_usable)" in one
     assert "primary: CA out of service" in one

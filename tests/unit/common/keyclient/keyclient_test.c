@@ -171,14 +171,14 @@ static void prefers_the_first_server(void **state) {
 static void asks_the_next_server_after_the_attempts_time(void **state) {
   int64_t started_ms = clock_monotonic_ms();
   (void)state;
-  config.attempt_ms = 150;
+  config.attempt_ms = 1000;
   start_fake(0, FAKE_SILENT);
   start_fake(1, FAKE_SIGN);
   start_client(2);
   run_until_ready(2);
   (void)ask();
   assert_answers(1, STATUS_OK);
-  assert_in_range(clock_monotonic_ms() - started_ms, 150, 1500);
+  assert_in_range(clock_monotonic_ms() - started_ms, 1000, 2900);
   assert_int_equal(counter_get(&keyclient_stats(kc)->num_attempt_timeouts), 1);
   // From now on the silent one is asked last.
   started_ms = clock_monotonic_ms();
@@ -186,7 +186,7 @@ static void asks_the_next_server_after_the_attempts_time(void **state) {
     (void)ask();
   }
   assert_answers(20, STATUS_OK);
-  assert_in_range(clock_monotonic_ms() - started_ms, 0, 140);
+  assert_in_range(clock_monotonic_ms() - started_ms, 0, 900);
 }
 
 static void takes_a_late_answer_of_the_first_server(void **state) {
