@@ -226,9 +226,9 @@ def test_the_nearer_is_asked_whatever_the_order(servers):
 
 
 def test_one_that_moves_away_is_left_for_the_other(servers):
+    # Which one is nearer at first is not said: the relay's own time is the machine's mood.
     servers.start(far_first_s=0, hedge_budget=0)
     servers.handshakes(10)
-    assert servers.sent(0) >= 6
     servers.relays[0].delay_s = 0.05
     before = servers.metric("distance_seconds", 0)
     wait_until(lambda: servers.handshake() and servers.metric("distance_seconds", 0) >
