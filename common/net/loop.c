@@ -418,8 +418,9 @@ static void run_base(struct loop *loop) {
   } else if (ms < 0) {
     (void)event_del(loop->alarm);
   }
-  // The bridge is always there, so only a broken epoll ends in -1 or 1.
-  CHECK(event_base_loop(loop->base, ms == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE) == 0);
+  // The bridge is always there, so only a broken epoll ends in -1 or 1. ONCE in both
+  // cases: without it libevent goes on for as long as anything is ready.
+  CHECK(event_base_loop(loop->base, EVLOOP_ONCE | (ms == 0 ? EVLOOP_NONBLOCK : 0)) == 0);
 }
 
 void loop_run(struct loop *loop) {
