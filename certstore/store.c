@@ -180,18 +180,19 @@ out:
 
 // --- opening -----------------------------------------------------------------------
 
-// check_length: a file that was cut off would end the process with SIGBUS.
+// check_length: a file that was cut off would end the process with SIGBUS. Its length is
+// asked for last: a writer may make it longer meanwhile, before it says so.
 static enum status check_length(MDB_env *env, const char *path, struct errmsg *err) {
   MDB_envinfo info;
   MDB_stat stat;
   struct stat file;
   mdb_filehandle_t fd = -1;
   int rc = mdb_env_get_fd(env, &fd);
+  (void)mdb_env_info(env, &info);
+  (void)mdb_env_stat(env, &stat);
   if (rc != 0 || fstat(fd, &file) != 0) {
     return store_fail(err, rc != 0 ? rc : errno, path, "cannot be opened");
   }
-  (void)mdb_env_info(env, &info);
-  (void)mdb_env_stat(env, &stat);
   uint64_t len = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
   if ((uint64_t)file.st_size < len) {
     return errmsg_set(err, STATUS_FORMAT,
