@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "ctl/author.h"
 #include "ctl/ctl.h"
 #include "ctl/grid.h"
 #include "ctl/show.h"
@@ -95,19 +94,6 @@ static enum ctl_exit ask_list(json_t **out, const struct ctl_args *args, const c
   }
 }
 
-// author is who asks, by name: the user behind sudo, if there is one.
-static void author(char out[128]) {
-  const char *behind = getenv("SUDO_USER");
-  const struct passwd *user = getpwuid(getuid());
-  if (getuid() == 0 && behind != NULL && behind[0] != '\0') {
-    (void)snprintf(out, 128, "%.100s (sudo)", behind);
-  } else if (user != NULL) {
-    (void)snprintf(out, 128, "%.120s", user->pw_name);
-  } else {
-    (void)snprintf(out, 128, "uid %u", (unsigned)getuid());
-  }
-}
-
 static void put_text(json_t *body, const char *key, const char *text) {
   if (text != NULL) {
     (void)json_object_set_new(body, key, json_string(text));
@@ -118,7 +104,7 @@ static void put_text(json_t *body, const char *key, const char *text) {
 static json_t *new_change(const struct ctl_args *args) {
   char name[128];
   json_t *body = json_object();
-  author(name);
+  ctl_author(name);
   put_text(body, "author", name);
   put_text(body, "reason", args->reason);
   if ((args->given & CTL_FORCE) != 0) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "ctl/author.h"
 #include "ctl/grid.h"
 #include "ctl/show.h"
 #include "ctl/store.h"
@@ -48,19 +48,6 @@ static enum status find_subject(struct subject *out, const struct store_reader *
     describe(out, reader);
   }
   return st;
-}
-
-// author is who does it, by name: the user behind sudo, if there is one.
-static void author(char out[128]) {
-  const char *behind = getenv("SUDO_USER");
-  const struct passwd *user = getpwuid(getuid());
-  if (getuid() == 0 && behind != NULL && behind[0] != '\0') {
-    (void)snprintf(out, 128, "%.100s (sudo)", behind);
-  } else if (user != NULL) {
-    (void)snprintf(out, 128, "%.120s", user->pw_name);
-  } else {
-    (void)snprintf(out, 128, "uid %u", (unsigned)getuid());
-  }
 }
 
 static enum ctl_exit end(enum status st, const struct errmsg *err) {
@@ -358,7 +345,7 @@ enum ctl_exit store_run_switch(const struct store_args *args) {
   if (args->reason == NULL) {
     TRY(errmsg_set(&err, STATUS_CONFIG, "store switch needs --reason"));
   }
-  author(name);
+  ctl_author(name);
   TRY(store_begin(&store, &reader, args, STORE_WRITE, &err));
   TRY(find_subject(&subject, reader, args, &err));
   TRY(make_change(&change, reader, &subject, args, now_s, &err));
@@ -392,7 +379,7 @@ enum ctl_exit store_run_restore(const struct store_args *args) {
   if (id < 1 || *rest != '\0' || args->words[0][0] == '-') {
     TRY(errmsg_set(&err, STATUS_CONFIG, "\"%.60s\" is not the ID of a switch", args->words[0]));
   }
-  author(name);
+  ctl_author(name);
   TRY(store_begin(&store, NULL, args, STORE_WRITE, &err));
   TRY(store_undo(store, id, name, clock_wall_s(), &err));
   if (args->is_json) {
