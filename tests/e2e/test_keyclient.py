@@ -84,17 +84,18 @@ class Servers:
             self.second.config[key] = self.first.config[key]
         self.relays = []
 
-    def start(self, far_first_s=None, **options):
-        """Starts all. far_first_s: how much farther the first one is."""
+    def start(self, far_s=None, **options):
+        """Starts all. far_s: who is how much farther away than the machine makes it, as
+        {index: seconds}; else nobody can say which of them is the nearer."""
         stack = self.stack
         for server in (self.first, self.second):
             server.start()
             # One that comes back is where it was.
             server.config["listen"] = ["%s:%d" % server.address]
         self.addresses = ["%s:%d" % s.address for s in (self.first, self.second)]
-        if far_first_s is not None:
-            self.relays.append(Distance(self.first.address, far_first_s))
-            self.addresses[0] = "%s:%d" % self.relays[0].address
+        for i, delay_s in (far_s or {}).items():
+            self.relays.append(Distance((self.first, self.second)[i].address, delay_s))
+            self.addresses[i] = "%s:%d" % self.relays[-1].address
         config = stack.proxy.config
         config["workers"] = 1
         config["key_servers"] = {
@@ -204,7 +205,7 @@ def test_one_that_hangs_is_avoided_and_used_again(servers):
 
 def test_the_nearer_is_asked_whatever_the_order(servers):
     # On a loaded machine a moment's pause of the nearer sends one or the other elsewhere.
-    servers.start(far_first_s=0.05, hedge_budget=0)
+    servers.start(far_s={0: 0.05}, hedge_budget=0)
     assert servers.metric("distance_seconds", 0) > 0.04
     servers.handshakes(20)
     assert servers.sent(1) >= 15
@@ -227,7 +228,7 @@ def test_the_nearer_is_asked_whatever_the_order(servers):
 
 def test_one_that_moves_away_is_left_for_the_other(servers):
     # Which one is nearer at first is not said: the relay's own time is the machine's mood.
-    servers.start(far_first_s=0, hedge_budget=0)
+    servers.start(far_s={0: 0}, hedge_budget=0)
     servers.handshakes(10)
     servers.relays[0].delay_s = 0.05
     before = servers.metric("distance_seconds", 0)
@@ -243,7 +244,7 @@ def test_one_that_moves_away_is_left_for_the_other(servers):
 
 def test_one_is_killed_in_the_middle_of_requests(servers):
     # No ping meanwhile: one that is not answered would send the requests to the other.
-    servers.start(hedge_budget=0, ping_interval="20s",
+    servers.start(far_s={1: 0.05}, hedge_budget=0, ping_interval="20s",
                   attempt_timeout=f"{int(2500 * SLOW)}ms")
     servers.handshakes(30)
     servers.first.process.freeze()
@@ -291,7 +292,7 @@ def test_who_has_not_got_a_key_is_passed_over(servers, procs):
         (own / path.name).chmod(0o600)
     stack.add_name("region.test")  # in the shared folder, which only the second one reads
     servers.first.config["key_folders"] = [str(own)]
-    servers.start(hedge_budget=0)
+    servers.start(far_s={1: 0.05}, hedge_budget=0)
     servers.handshake("region.test")
     assert servers.metric("failures_total", 0, reason="no_key") == 1
     assert servers.sent(0) == servers.sent(1) == 1
@@ -309,7 +310,7 @@ def test_who_has_not_got_a_key_is_passed_over(servers, procs):
 
 def test_a_slow_one_does_not_double_the_load(servers):
     """Many handshakes at once, just when the first server becomes slow."""
-    servers.start(far_first_s=0, hedge_budget=10)
+    servers.start(far_s={0: 0}, hedge_budget=10)
     num = 60
     servers.handshakes(num)
     servers.relays[0].delay_s = 0.04
@@ -348,13 +349,14 @@ def test_each_server_is_shown(servers):
     servers.handshakes(3)
     for i, address in enumerate(servers.addresses):
         assert servers.metric("up", i) == 1
-        assert servers.metric("connections", i) == 2
+        wait_until(lambda i=i: servers.metric("connections", i) == 2, "both connections")
         assert servers.metric("in_flight", i) == 0
         assert servers.metric("srtt_seconds", i) > 0
         assert servers.metric("breaker", i, state="closed") == 1
         assert split_address(address)
     by_name = {s["name"]: s for s in servers.stack.proxy.status()["key_servers"]}
     assert [by_name[a]["state"] for a in servers.addresses] == ["up", "up"]
-    assert by_name[servers.addresses[0]]["answered"] >= 3
+    # By whichever was the nearer on this machine just then.
+    assert sum(by_name[a]["answered"] for a in servers.addresses) >= 3
     status = servers.stack.proxy.ctl("status").stdout
     assert all(address in status for address in servers.addresses)
