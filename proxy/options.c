@@ -11,7 +11,7 @@
 #define PLACE(type, field) .offset = offsetof(struct type, field)
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
-static const char *const proxy_protocol_words[] = {"off", "v2", NULL};
+static const char *const proxy_protocol_words[] = {"off", "v1", "v2", NULL};
 static const char *const version_words[] = {"1.2", "1.3", NULL};
 static const char *const mismatch_words[] = {"refuse", "ignore", NULL};
 
@@ -112,7 +112,8 @@ static const struct config_option origin_rows[] = {
    .max = 128, .help = "Where the bytes go: 127.0.0.1:80, [::1]:80, unix:/run/app.sock."},
   {"proxy_protocol", CONFIG_WORD, PLACE(origin_options, proxy_protocol), .fallback = "off",
    .words = proxy_protocol_words,
-   .help = "Whether the origin is told who the client is (PROXY protocol)."},
+   .help = "Whether the origin is told who the client is (PROXY protocol): v1 has its address, v2 "
+           "also the name it asked for, ALPN, and TLS version and cipher."},
   {"connect_timeout", CONFIG_DURATION, PLACE(origin_options, connect_ms), .fallback = "5s",
    .min = 10, .max = 5 * MINUTE, .help = "Longest wait for a connection to the origin."},
   {0},

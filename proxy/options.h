@@ -71,7 +71,7 @@ struct dc_options {
   int64_t batch;
 };
 
-enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V2 };
+enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V1, PROXY_PROTOCOL_V2 };
 
 struct origin_options {
   char *address;

@@ -50,7 +50,8 @@ enum status origin_greet(struct conn *conn, const struct origin *origin) {
   header.has_tls = true;
   header.tls_version = SSL_get_version(conn->ssl);
   header.tls_cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(conn->ssl));
-  TRY(proxy_v2_encode(block_free(conn->up), block_room(conn->up), &len, &header));
+  TRY((origin->proxy_protocol == PROXY_PROTOCOL_V1 ? proxy_v1_encode : proxy_v2_encode)(
+      block_free(conn->up), block_room(conn->up), &len, &header));
   block_add(conn->up, len);
 
 out:

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// haproxy's proxy-protocol.txt, section 2.2.
+// haproxy's proxy-protocol.txt, sections 2.1 and 2.2.
 #include "common/wire/proxy_protocol.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <openssl/bytestring.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -31,11 +33,15 @@ enum tlv {
   TLV_CRC32C = 0x03,
   TLV_TLS = 0x20,
   TLV_TLS_VERSION = 0x21,
+  TLV_TLS_CN = 0x22,
   TLV_TLS_CIPHER = 0x23,
 };
 
-#define CLIENT_TLS 0x01u  // the client spoke TLS
-#define NOT_VERIFIED 1u   // it presented no certificate that was verified
+#define CLIENT_TLS 0x01u           // the client spoke TLS
+#define CLIENT_CERT_CONN 0x02u     // it presented a certificate in this connection
+#define CLIENT_CERT_SESSION 0x04u  // it did at least in the session that is resumed
+#define VERIFIED 0u
+#define NOT_VERIFIED 1u  // it presented no certificate that was verified
 
 static const uint8_t signature[SIGNATURE_LEN] = {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d,
                                                  0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
@@ -112,14 +118,19 @@ static void add_tlv(struct writer *w, enum tlv type, struct bytes value) {
   writer_bytes(w, value);
 }
 
-static void add_tls(struct writer *w, struct bytes version, struct bytes cipher) {
+static void add_tls(struct writer *w, const struct proxy_header *header, struct bytes version,
+                    struct bytes cipher) {
+  const unsigned in_conn = header->has_client_cert ? CLIENT_CERT_CONN : 0;
+  const unsigned in_session = header->has_client_cert_in_session ? CLIENT_CERT_SESSION : 0;
+  const bool is_verified = header->is_client_verified && (in_conn | in_session) != 0;
   size_t len_at;
   writer_u8(w, TLV_TLS);
   len_at = w->len;
   writer_u16(w, 0);
-  writer_u8(w, CLIENT_TLS);
-  writer_u32(w, NOT_VERIFIED);
+  writer_u8(w, (uint8_t)(CLIENT_TLS | in_conn | in_session));
+  writer_u32(w, is_verified ? VERIFIED : NOT_VERIFIED);
   add_tlv(w, TLV_TLS_VERSION, version);
+  add_tlv(w, TLV_TLS_CN, header->client_cn);
   add_tlv(w, TLV_TLS_CIPHER, cipher);
   writer_u16_at(w, len_at, w->len - len_at - 2);
 }
@@ -132,13 +143,14 @@ static enum status add_tlvs(struct writer *w, const struct proxy_header *header)
   const struct bytes version = text_or_nothing(header->tls_version);
   const struct bytes cipher = text_or_nothing(header->tls_cipher);
   if (header->alpn.len > PROXY_V2_MAX_TLV_LEN || header->authority.len > PROXY_V2_MAX_TLV_LEN ||
-      version.len > PROXY_V2_MAX_TLV_LEN || cipher.len > PROXY_V2_MAX_TLV_LEN) {
+      version.len > PROXY_V2_MAX_TLV_LEN || cipher.len > PROXY_V2_MAX_TLV_LEN ||
+      header->client_cn.len > PROXY_V2_MAX_TLV_LEN) {
     return STATUS_LIMIT;
   }
   add_tlv(w, TLV_ALPN, header->alpn);
   add_tlv(w, TLV_AUTHORITY, header->authority);
   if (header->has_tls) {
-    add_tls(w, version, cipher);
+    add_tls(w, header, version, cipher);
   }
   return STATUS_OK;
 }
@@ -176,6 +188,45 @@ enum status proxy_v2_encode(uint8_t *out, size_t max, size_t *out_len,
 
 out:
   return st;
+}
+
+// Version 1.
+
+// format_host writes an address as section 2.1 wants it. Only of the two families
+// that endpoint_from_sockaddr makes of what is not a path.
+static const char *format_host(char out[INET6_ADDRSTRLEN], const struct endpoint *end) {
+  return inet_ntop(end->family == FAMILY_INET ? AF_INET : AF_INET6, end->address, out,
+                   INET6_ADDRSTRLEN);
+}
+
+enum status proxy_v1_encode(uint8_t *out, size_t max, size_t *out_len,
+                            const struct proxy_header *header) {
+  struct endpoint source = {.family = FAMILY_UNSPEC};
+  struct endpoint destination = {.family = FAMILY_UNSPEC};
+  char from[INET6_ADDRSTRLEN];
+  char to[INET6_ADDRSTRLEN];
+  char line[PROXY_V1_MAX_LEN + 1];
+  int len = 0;
+
+  *out_len = 0;
+  if (header->source != NULL && header->destination != NULL) {
+    endpoint_from_sockaddr(&source, header->source);
+    endpoint_from_sockaddr(&destination, header->destination);
+  }
+  if (source.family != destination.family ||
+      (source.family != FAMILY_INET && source.family != FAMILY_INET6)) {
+    len = snprintf(line, sizeof(line), "PROXY UNKNOWN\r\n");
+  } else {
+    len = snprintf(line, sizeof(line), "PROXY %s %s %s %u %u\r\n",
+                   source.family == FAMILY_INET ? "TCP4" : "TCP6", format_host(from, &source),
+                   format_host(to, &destination), source.port, destination.port);
+  }
+  if (len < 0 || (size_t)len >= sizeof(line) || (size_t)len > max) {
+    return STATUS_LIMIT;
+  }
+  memcpy(out, line, (size_t)len);
+  *out_len = (size_t)len;
+  return STATUS_OK;
 }
 
 // Reading.
@@ -259,6 +310,10 @@ static bool take_tls(CBS tls, struct proxy_decoded *out) {
     return false;
   }
   out->has_tls = (client & CLIENT_TLS) != 0;
+  out->has_client_cert = (client & CLIENT_CERT_CONN) != 0;
+  out->has_client_cert_in_session = (client & CLIENT_CERT_SESSION) != 0;
+  out->is_client_verified =
+      (out->has_client_cert || out->has_client_cert_in_session) && verify == VERIFIED;
   while (CBS_len(&tls) != 0) {
     CBS value;
     uint8_t type;
@@ -266,6 +321,7 @@ static bool take_tls(CBS tls, struct proxy_decoded *out) {
       return false;
     }
     if ((type == TLV_TLS_VERSION && !take_once(&out->tls_version, &value)) ||
+        (type == TLV_TLS_CN && !take_once(&out->client_cn, &value)) ||
         (type == TLV_TLS_CIPHER && !take_once(&out->tls_cipher, &value))) {
       return false;
     }

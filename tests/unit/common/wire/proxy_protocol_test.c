@@ -105,6 +105,78 @@ static void writes_the_bytes_of_the_specification(void **state) {
                  "230016544c535f4145535f3132385f47434d5f534841323536");
 }
 
+static void tells_of_the_clients_certificate(void **state) {
+  const struct sockaddr_storage end = inet_address("192.0.2.1", 1);
+  struct proxy_header header = {.has_tls = true, .client_cn = bytes_text("anna")};
+  struct proxy_decoded decoded;
+  const struct {
+    bool in_conn;
+    bool in_session;
+    bool is_verified;
+    const char *hex;
+  } rows[] = {
+      {true, true, true, "0700000000"},   {true, false, true, "0300000000"},
+      {false, true, true, "0500000000"},  {true, false, false, "0300000001"},
+      {false, false, true, "0100000001"},  // nothing was there to be verified
+  };
+  (void)state;
+  set_ends(&header, &end, &end);
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    char hex[200];
+    (void)snprintf(hex, sizeof(hex),
+                   SIGNATURE
+                   "2111001bc0000201c00002010001000120000c%s22000461"
+                   "6e6e61",
+                   rows[i].hex);
+    header.has_client_cert = rows[i].in_conn;
+    header.has_client_cert_in_session = rows[i].in_session;
+    header.is_client_verified = rows[i].is_verified;
+    assert_encodes(&header, hex);
+    assert_int_equal(decode_hex(&decoded, hex), STATUS_OK);
+    assert_int_equal(decoded.has_client_cert, rows[i].in_conn);
+    assert_int_equal(decoded.has_client_cert_in_session, rows[i].in_session);
+    assert_int_equal(decoded.is_client_verified,
+                     rows[i].is_verified && (rows[i].in_conn || rows[i].in_session));
+    assert_text(decoded.client_cn, "anna");
+  }
+}
+
+static void assert_line(const struct sockaddr_storage *source,
+                        const struct sockaddr_storage *destination, const char *want) {
+  struct proxy_header header = {.has_tls = true, .alpn = bytes_text("h2")};
+  uint8_t line[PROXY_V1_MAX_LEN];
+  size_t len = 0;
+  set_ends(&header, source, destination);
+  assert_int_equal(proxy_v1_encode(line, sizeof(line), &len, &header), STATUS_OK);
+  assert_text(bytes_of(line, len), want);
+  for (size_t max = 0; max < strlen(want); max++) {
+    assert_int_equal(proxy_v1_encode(line, max, &len, &header), STATUS_LIMIT);
+    assert_int_equal(len, 0);
+  }
+}
+
+static void version_1_is_a_line(void **state) {
+  const struct sockaddr_storage client4 = inet_address("192.0.2.1", 54321);
+  const struct sockaddr_storage server4 = inet_address("198.51.100.2", 443);
+  const struct sockaddr_storage long4 = inet_address("255.255.255.255", 65535);
+  const struct sockaddr_storage mapped = inet6_address("::ffff:192.0.2.1", 54321);
+  const struct sockaddr_storage client6 = inet6_address("2001:db8::1", 54321);
+  const struct sockaddr_storage long6 =
+      inet6_address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65535);
+  const struct sockaddr_storage path = unix_address("/run/client.sock");
+  (void)state;
+  assert_line(&client4, &server4, "PROXY TCP4 192.0.2.1 198.51.100.2 54321 443\r\n");
+  assert_line(&mapped, &server4, "PROXY TCP4 192.0.2.1 198.51.100.2 54321 443\r\n");
+  assert_line(&long4, &long4, "PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n");
+  assert_line(&client6, &client6, "PROXY TCP6 2001:db8::1 2001:db8::1 54321 54321\r\n");
+  assert_line(&long6, &long6,
+              "PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff "
+              "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n");
+  assert_line(&client4, &client6, "PROXY UNKNOWN\r\n");
+  assert_line(&path, &path, "PROXY UNKNOWN\r\n");
+  assert_line(NULL, NULL, "PROXY UNKNOWN\r\n");
+}
+
 static void mapped_addresses_go_out_as_ipv4(void **state) {
   const struct sockaddr_storage client = inet6_address("::ffff:192.0.2.1", 54321);
   const struct sockaddr_storage server = inet6_address("::ffff:198.51.100.2", 443);
@@ -398,6 +470,8 @@ static void limits_of_reading_are_exact(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(writes_the_bytes_of_the_specification),
+      cmocka_unit_test(tells_of_the_clients_certificate),
+      cmocka_unit_test(version_1_is_a_line),
       cmocka_unit_test(mapped_addresses_go_out_as_ipv4),
       cmocka_unit_test(leaves_out_addresses_that_do_not_go_together),
       cmocka_unit_test(a_health_check_is_local),
