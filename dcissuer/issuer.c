@@ -26,7 +26,7 @@ struct issuer {
   const char *config_path;
   struct snapshot *snapshot;
   struct signer *signer;
-  struct sink *audit;
+  struct audit_log audit;
   struct cert_cache *cache;
   struct batches *batches;
   struct http_server *api;
@@ -39,6 +39,7 @@ struct issuer {
 
   bool is_draining;
   struct timer drain_limit;
+  struct timer watch_audit;
 
   // A reload is prepared on the job's thread, which has these meanwhile.
   struct job reload;
@@ -79,7 +80,7 @@ static void handle_metrics(void *arg, struct http_request *request) {
       .keyclient = issuer->signer->keyclient,
       .api = issuer->api,
       .plain = issuer->plain,
-      .audit = issuer->audit,
+      .audit = issuer->audit.sink,
       .num_batches = batches_num(issuer->batches),
       .num_signatures = batches_num_signatures(issuer->batches),
       .num_certificates = cert_set_num(issuer->snapshot->certificates),
@@ -132,10 +133,10 @@ static void warn_restart(const struct options *old, const struct options *new) {
   }
   if (!is_same || !is_same_text(old->metrics.listen, new->metrics.listen) ||
       !is_same_text(old->user, new->user) || !is_same_text(old->log, new->log) ||
-      !is_same_text(old->audit.path, new->audit.path) ||
+      audit_log_change(&old->audit.log, &new->audit.log) != NULL ||
       !sandbox_options_equal(&old->sandbox, &new->sandbox)) {
     log_warn(0, "reload_needs_restart",
-             "reason=\"listen, metrics.listen, user, sandbox, log or audit.path changed\"");
+             "reason=\"listen, metrics.listen, user, sandbox, log or audit changed\"");
   }
 }
 
@@ -204,7 +205,16 @@ static void on_hup(void *arg) {
 static void on_usr1(void *arg) {
   struct issuer *issuer = arg;
   log_reopen();
-  sink_reopen(issuer->audit);
+  sink_reopen(issuer->audit.sink);
+}
+
+static void on_watch_audit(void *arg) {
+  struct issuer *issuer = arg;
+
+  audit_log_watch(&issuer->audit, issuer->snapshot->options.audit.when_unavailable == AUDIT_ISSUE
+                                      ? "credentials are issued without it"
+                                      : "no credential is issued");
+  timer_arm_ms(&issuer->watch_audit, AUDIT_LOG_WATCH_MS);
 }
 
 // --- the end -----------------------------------------------------------------------------
@@ -333,13 +343,16 @@ enum status issuer_start(struct issuer *issuer, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct options *options = &issuer->snapshot->options;
 
-  TRY(sink_open(&issuer->audit, options->audit.path, (size_t)options->audit.buffer_len, err));
+  TRY(audit_log_open(&issuer->audit, &options->audit.log, err));
   TRY(loop_new(&issuer->loop));
   TRY(take_signals(issuer));
   TRY(jobs_new(&issuer->jobs, issuer->loop));
   TRY(timer_init(&issuer->drain_limit, issuer->loop, on_drain_limit, issuer));
+  TRY(timer_init(&issuer->watch_audit, issuer->loop, on_watch_audit, issuer));
+  timer_arm_ms(&issuer->watch_audit, AUDIT_LOG_WATCH_MS);
   TRY(cert_cache_new(&issuer->cache, (size_t)options->limits.certificate_cache));
-  TRY(batches_new(&issuer->batches, issuer->loop, issuer->cache, issuer->audit, &issuer->stats));
+  TRY(batches_new(&issuer->batches, issuer->loop, issuer->cache, issuer->audit.sink,
+                  &issuer->stats));
   TRY(signer_new(&issuer->signer, issuer->batches, &options->key_servers, err));
   TRY(new_api(issuer));
   if (options->metrics.listen != NULL) {
@@ -374,8 +387,9 @@ void issuer_free(struct issuer *issuer) {
   cert_cache_free(issuer->cache);
   snapshot_unref(issuer->snapshot);
   timer_cleanup(&issuer->drain_limit);
+  timer_cleanup(&issuer->watch_audit);
   loop_free(issuer->loop);
-  sink_close(issuer->audit);
+  audit_log_close(&issuer->audit);
   for (size_t i = 0; i < issuer->num_fds; i++) {
     if (issuer->fds[i] >= 0) {
       (void)close(issuer->fds[i]);

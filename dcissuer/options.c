@@ -17,7 +17,7 @@ static const char *const audit_words[] = {[AUDIT_REFUSE] = "refuse", [AUDIT_ISSU
 static const struct config_option audit_table[] = {
     {.name = "path",
      .type = CONFIG_PATH,
-     .offset = offsetof(struct audit_options, path),
+     .offset = offsetof(struct audit_options, log.path),
      .is_written = true,
      .is_required = true,
      .help = "File that gets one line of JSON for each credential and each refusal, or stderr; "
@@ -29,13 +29,7 @@ static const struct config_option audit_table[] = {
      .words = audit_words,
      .help = "What happens to credentials while the file cannot be written: refuse answers "
              "audit_unavailable"},
-    {.name = "buffer",
-     .type = CONFIG_SIZE,
-     .offset = offsetof(struct audit_options, buffer_len),
-     .fallback = "4MiB",
-     .min = 64 << 10,
-     .max = 1 << 30,
-     .help = "Lines that may wait for the disk; a change needs a restart"},
+    AUDIT_LOG_OPTION_ROWS(struct audit_options),
     {.type = CONFIG_END},
 };
 

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/config.h"
 #include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
@@ -22,9 +23,8 @@
 enum audit_policy { AUDIT_REFUSE, AUDIT_ISSUE };
 
 struct audit_options {
-  char *path;
+  struct audit_log_options log;
   int when_unavailable;  // enum audit_policy
-  int64_t buffer_len;    // bytes that may wait for the disk
 };
 
 struct metrics_options {

@@ -105,21 +105,7 @@ static void write_connections(struct metrics_text *text, const struct server *se
 }
 
 static void write_audit(struct metrics_text *text, const struct server *server) {
-  struct chain head;
-
-  total(text, P "audit_lost_total", "Audit lines that could not be kept.",
-        (double)sink_num_lost(server->audit));
-  gauge(text, P "audit_failing", "1 while the audit file cannot be written.",
-        sink_is_failing(server->audit) ? 1 : 0);
-  sink_head(server->audit, &head);
-  gauge(text, P "audit_chain_lines", "Number of the last line in the audit file; 0 without chain.",
-        (double)head.seq);
-  metrics_family(text, P "audit_rotations_total", METRIC_COUNTER,
-                 "Times that the audit file was moved aside, by result.");
-  metrics_sample(text, P "audit_rotations_total", (double)sink_num_rotations(server->audit, false),
-                 "result", "done", NULL);
-  metrics_sample(text, P "audit_rotations_total", (double)sink_num_rotations(server->audit, true),
-                 "result", "failed", NULL);
+  audit_log_metrics(text, P, server->audit.sink);
   total(text, P "unaudited_signatures_total",
         "Signatures made although their audit line was lost (audit.when_unavailable is sign).",
         SUM(num_unaudited));

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/config.h"
 #include "common/base/sandbox.h"
 #include "common/tls/context.h"
@@ -23,13 +24,8 @@
 enum audit_policy { AUDIT_REFUSE, AUDIT_SIGN };
 
 struct audit_options {
-  char *path;
+  struct audit_log_options log;
   int when_unavailable;  // enum audit_policy
-  int64_t buffer_len;    // bytes that may wait for the disk
-  bool is_chained;
-  int64_t rotate_len;  // 0: never
-  int64_t rotate_age_ms;
-  int64_t rotate_keep;
 };
 
 struct metrics_options {

@@ -26,8 +26,6 @@
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
 #define WATCH_ADOPTION_MS 1
-#define WATCH_AUDIT_MS 1000
-#define AUDIT_HEAD_EVERY 60        // of these
 #define RELOAD_STOP_LIMIT_MS 2000  // a reload that hangs for longer is left behind
 #define AUDIT_KEYS_AT_ONCE 100
 #define AUDIT_FLUSH_MS 1000
@@ -170,7 +168,7 @@ static void on_ready(void *arg, struct http_request *request) {
 
   if (server->is_draining) {
     http_reply_error(request, 503, "draining", "this key server is stopping");
-  } else if (sink_is_failing(server->audit)) {
+  } else if (sink_is_failing(server->audit.sink)) {
     http_reply_error(request, 503, "audit", "the audit file cannot be written");
   } else {
     http_reply_json(request, 200, json_pack("{s:s}", "status", "ready"));
@@ -184,11 +182,11 @@ static void on_audit_head(void *arg, struct http_request *request) {
   struct chain head;
   char hash[2 * CHAIN_HASH_LEN + 1];
 
-  if (!server->is_chained) {
+  if (!server->audit.is_chained) {
     http_reply_error(request, 404, "no_chain", "audit.chain is off");
     return;
   }
-  sink_head(server->audit, &head);
+  sink_head(server->audit.sink, &head);
   http_reply_json(request, 200,
                   json_pack("{s:I,s:s}", "seq", (json_int_t)head.seq, "chain",
                             bytes_to_hex(hash, bytes_of(head.hash, sizeof head.hash))));
@@ -247,6 +245,7 @@ static bool lists_equal(char *const *a, size_t num_a, char *const *b, size_t num
 
 // warn_of_fixed names what a reload has read but cannot put in force.
 static void warn_of_fixed(const struct options *now, const struct options *then) {
+  const char *audit = audit_log_change(&now->audit.log, &then->audit.log);
   const struct {
     const char *name;
     bool is_same;
@@ -258,12 +257,7 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
       {"user", texts_equal(now->user, then->user)},
       {"sandbox", sandbox_options_equal(&now->sandbox, &then->sandbox)},
       {"log", texts_equal(now->log, then->log)},
-      {"audit.path", texts_equal(now->audit.path, then->audit.path)},
-      {"audit.buffer", now->audit.buffer_len == then->audit.buffer_len},
-      {"audit.chain", now->audit.is_chained == then->audit.is_chained},
-      {"audit.rotate_size", now->audit.rotate_len == then->audit.rotate_len},
-      {"audit.rotate_age", now->audit.rotate_age_ms == then->audit.rotate_age_ms},
-      {"audit.rotate_keep", now->audit.rotate_keep == then->audit.rotate_keep},
+      {audit == NULL ? "audit" : audit, audit == NULL},
       {"metrics.listen", texts_equal(now->metrics.listen, then->metrics.listen)},
   };
   for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
@@ -298,15 +292,15 @@ static void audit_missing(struct server *server, const char *result, const struc
       continue;
     }
     if (i % AUDIT_KEYS_AT_ONCE == AUDIT_KEYS_AT_ONCE - 1) {
-      (void)sink_flush(server->audit, AUDIT_FLUSH_MS);  // a line that is lost is counted by it
+      (void)sink_flush(server->audit.sink, AUDIT_FLUSH_MS);  // a line that is lost is counted by it
     }
-    (void)audit_write_key(server->audit, &line, result, key, wall_us);
+    (void)audit_write_key(server->audit.sink, &line, result, key, wall_us);
   }
 }
 
 static void audit_newest(struct server *server, const struct keystore *keys) {
   struct jsonline line;
-  (void)audit_write_key(server->audit, &line, "key_added",
+  (void)audit_write_key(server->audit.sink, &line, "key_added",
                         keystore_key(keys, keystore_num_keys(keys) - 1), clock_wall_us());
 }
 
@@ -500,59 +494,20 @@ static void on_folders_changed(void *arg) { want_reload(arg, RELOAD_KEYS); }
 
 // --- audit -------------------------------------------------------------------------------------
 
-// log_audit_head anchors the chain in another file. Once in a while, as a line for
-// each signature would say no more.
-static void log_audit_head(struct server *server, const struct chain *head) {
-  char hash[2 * CHAIN_HASH_LEN + 1];
-
-  if (head->seq != server->logged_head) {
-    server->logged_head = head->seq;
-    log_info(0, "audit_head", "seq=%llu chain=%s", (unsigned long long)head->seq,
-             bytes_to_hex(hash, bytes_of(head->hash, sizeof head->hash)));
-  }
-}
-
-// on_watch_audit logs when the audit file can be written no more, and when again.
 static void on_watch_audit(void *arg) {
   struct server *server = arg;
-  const bool is_failing = sink_is_failing(server->audit);
 
-  if (is_failing && !server->is_audit_failing) {
-    log_error(0, "audit_failing", "the audit file cannot be written: %s",
-              server->snapshot->options.audit.when_unavailable == AUDIT_SIGN
-                  ? "signatures are made without it"
-                  : "nothing is signed");
-  } else if (!is_failing && server->is_audit_failing) {
-    log_info(0, "audit_recovered", "lost=%llu", (unsigned long long)sink_num_lost(server->audit));
-  }
-  server->is_audit_failing = is_failing;
-  if (++server->num_audit_watches % AUDIT_HEAD_EVERY == 0) {
-    struct chain head;
-    sink_head(server->audit, &head);
-    log_audit_head(server, &head);
-  }
-  timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
-}
-
-static enum status open_audit(struct server *server, struct errmsg *err) {
-  const struct audit_options *options = &server->snapshot->options.audit;
-  const struct sink_options sink = {
-      .path = options->path,
-      .ring_len = (size_t)options->buffer_len,
-      .is_chained = options->is_chained,
-      .rotate_len = (uint64_t)options->rotate_len,
-      .rotate_age_ms = options->rotate_age_ms,
-      .num_keep = (unsigned)options->rotate_keep,
-  };
-  server->is_chained = options->is_chained;
-  return sink_open_with(&server->audit, &sink, err);
+  audit_log_watch(&server->audit, server->snapshot->options.audit.when_unavailable == AUDIT_SIGN
+                                      ? "signatures are made without it"
+                                      : "nothing is signed");
+  timer_arm_ms(&server->watch_audit, AUDIT_LOG_WATCH_MS);
 }
 
 static void on_reopen(void *arg) {
   struct server *server = arg;
 
   log_reopen();
-  sink_reopen(server->audit);
+  sink_reopen(server->audit.sink);
 }
 
 static void on_watch_drain(void *arg) {
@@ -644,7 +599,7 @@ static enum status start_workers(struct server *server, struct errmsg *err) {
   memset(server->workers, 0, len);
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
     st = worker_init(&server->workers[i], (unsigned)i, server->snapshot, server->census,
-                     server->audit, &server->fds[i * server->num_listen], server->num_listen);
+                     server->audit.sink, &server->fds[i * server->num_listen], server->num_listen);
     worker_use_pool(&server->workers[i], server->pool, rsa_lane, generate_lane, &server->made);
   }
   for (size_t i = 0; i < server->num_workers && st == STATUS_OK; i++) {
@@ -664,7 +619,7 @@ enum status server_serve(struct server *server, const char *config_path, struct 
 
   server->config_path = config_path;
   server->reloaded_s = clock_wall_s();
-  TRY(open_audit(server, err));
+  TRY(audit_log_open(&server->audit, &server->snapshot->options.audit.log, err));
   TRY(census_new(&server->census));
   TRY(loop_new(&server->loop));
   TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
@@ -683,9 +638,9 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(start_metrics(server, err));
   log_info(0, "serving", "workers=%zu keys=%zu grants=%zu", server->num_workers,
            keystore_num_keys(server->snapshot->keys), rights_num_grants(server->snapshot->rights));
-  timer_arm_ms(&server->watch_audit, WATCH_AUDIT_MS);
+  timer_arm_ms(&server->watch_audit, AUDIT_LOG_WATCH_MS);
   loop_run(server->loop);
-  log_info(0, "stopped", "audit_lost=%llu", (unsigned long long)sink_num_lost(server->audit));
+  log_info(0, "stopped", "audit_lost=%llu", (unsigned long long)sink_num_lost(server->audit.sink));
 
 out:
   return st;
@@ -702,7 +657,6 @@ static void free_made(struct signer_job *jobs) {
 void server_cleanup(struct server *server) {
   bool is_stuck = false;
   bool is_reload_stuck = false;
-  struct chain head;
 
   // A reload that is under way ends first, unless a token's module hangs in it.
   is_reload_stuck = !jobs_end(server->jobs, RELOAD_STOP_LIMIT_MS);
@@ -741,10 +695,7 @@ void server_cleanup(struct server *server) {
     loop_free(server->loop);
   }
   census_free(server->census);
-  sink_close_at(server->audit, &head);
-  if (head.seq > 0) {
-    log_audit_head(server, &head);
-  }
+  audit_log_close(&server->audit);
   snapshot_unref(server->snapshot);
   if (is_reload_stuck) {
     // Nothing is torn down under a thread that may still wake up.

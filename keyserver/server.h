@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/errmsg.h"
 #include "common/base/sink.h"
 #include "common/base/status.h"
@@ -48,7 +49,7 @@ struct server {
   struct loop *loop;
   struct snapshot *snapshot;  // in force
   struct census *census;
-  struct sink *audit;
+  struct audit_log audit;
   struct signer_pool *pool;
   struct token_registry *tokens;
   struct signer_inbox made;     // new keys, stored and not yet in force
@@ -67,10 +68,6 @@ struct server {
   struct http_server *metrics;
   struct timer watch_drain;
   struct timer watch_audit;
-  bool is_chained;  // the audit file, since the start
-  bool is_audit_failing;
-  uint64_t num_audit_watches;
-  uint64_t logged_head;  // number of the audit line whose hash the log has
   bool is_draining;
   uint64_t num_reloads;
   uint64_t num_failed_reloads;

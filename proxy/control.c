@@ -39,7 +39,7 @@ struct control {
   const char *config_path;
   struct options start_options;  // until control_load takes them
   struct loop *loop;
-  struct sink *audit;
+  struct audit_log audit;
   struct states *states;
   struct state_file *state_file;
   struct listeners listeners;
@@ -61,6 +61,7 @@ struct control {
   struct admin *admin;
   struct http_server *metrics_server;
   struct timer rotate;
+  struct timer watch_audit;
   struct timer drain;
   bool is_draining;
   size_t num_drained;
@@ -187,6 +188,7 @@ static bool is_same(const char *a, const char *b) {
 
 // What only a new start can change. It stays as it is, which an operator should know.
 static void warn_of_ignored(const struct options *now, const struct options *wanted) {
+  const char *audit = audit_log_change(&now->audit.log, &wanted->audit.log);
   const struct {
     const char *name;
     bool is_same;
@@ -195,7 +197,7 @@ static void warn_of_ignored(const struct options *now, const struct options *wan
       {"admin.socket", is_same(now->admin.socket, wanted->admin.socket)},
       {"admin.mode", is_same(now->admin.mode, wanted->admin.mode)},
       {"metrics.listen", is_same(now->metrics.listen, wanted->metrics.listen)},
-      {"audit.path", is_same(now->audit.path, wanted->audit.path)},
+      {audit == NULL ? "audit" : audit, audit == NULL},
       {"states", is_same(now->states, wanted->states)},
       {"store.path", is_same(now->store.path, wanted->store.path)},
       {"store.cache", now->store.max_cached == wanted->store.max_cached},
@@ -262,7 +264,7 @@ static void on_hangup(void *arg) {
 static void on_reopen(void *arg) {
   struct control *control = arg;
   log_reopen();
-  sink_reopen(control->audit);
+  sink_reopen(control->audit.sink);
 }
 
 static void on_drain_over(void *arg) {
@@ -294,6 +296,12 @@ static void on_rotate(void *arg) {
   log_debug(0, "ticket_keys", "rotated=%s", status_name(st));
 }
 
+static void on_watch_audit(void *arg) {
+  struct control *control = arg;
+  audit_log_watch(&control->audit, "switches are made without it");
+  timer_arm_ms(&control->watch_audit, AUDIT_LOG_WATCH_MS);
+}
+
 // --- metrics and admin -----------------------------------------------------------------------
 
 static struct metrics_source metrics_source(const struct control *control) {
@@ -306,6 +314,7 @@ static struct metrics_source metrics_source(const struct control *control) {
       .started_s = control->started_s,
       .num_reloads = control->num_reloads,
       .num_reloads_failed = control->num_reloads_failed,
+      .audit = control->audit.sink,
   };
 }
 
@@ -423,7 +432,7 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .arg = control,
       .state_file = control->state_file,
       .states = control->states,
-      .audit = control->audit,
+      .audit = control->audit.sink,
       .has_store = control->lookup != NULL,
       .store = store,
       .write_metrics = write_metrics,
@@ -482,6 +491,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   TRY(states_new(&control->states));
   TRY(tickets_new(&control->tickets, &ticketing_hooks));
   TRY(timer_init(&control->rotate, control->loop, on_rotate, control));
+  TRY(timer_init(&control->watch_audit, control->loop, on_watch_audit, control));
   TRY(timer_init(&control->drain, control->loop, on_drain_over, control));
   *out = control;
   control = NULL;
@@ -544,7 +554,7 @@ enum status control_load(struct control *control, struct errmsg *err) {
   const char *path = options->states == NULL ? "" : options->states;
   struct plan plan = {0};
 
-  TRY(sink_open(&control->audit, options->audit.path, SINK_DEFAULT_RING_LEN, err));
+  TRY(audit_log_open(&control->audit, &options->audit.log, err));
   TRY(state_file_open(&control->state_file, control->loop, control->states, path, err));
   TRY(site_new(&plan.site, &control->start_options, control->states, NULL, err));
   control->site = plan.site;
@@ -652,6 +662,7 @@ enum status control_start(struct control *control, struct errmsg *err) {
   control->sites = NULL;
   put_in_force(control, &plan);
   timer_arm_ms(&control->rotate, rotate_ms(control));
+  timer_arm_ms(&control->watch_audit, AUDIT_LOG_WATCH_MS);
   if (announce(control, fds, metrics_fd, admin_fd, err) != STATUS_OK) {
     log_warn(0, "not_announced", "reason=\"%s\"",
              err->text);  // nobody reads it; serve all the same
@@ -700,8 +711,9 @@ void control_free(struct control *control) {
   state_file_close(control->state_file);
   states_free(control->states);
   timer_cleanup(&control->rotate);
+  timer_cleanup(&control->watch_audit);
   timer_cleanup(&control->drain);
-  sink_close(control->audit);
+  audit_log_close(&control->audit);
   if (control->admin_fd >= 0) {
     (void)close(control->admin_fd);
   }

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/sandbox.h"
@@ -295,6 +296,7 @@ static void put_process(const struct metrics_source *source, struct metrics_text
   metrics_sample(text, PREFIX "reloads_total", (double)source->num_reloads_failed, "result",
                  "failed", NULL);
   sandbox_metrics(text, PREFIX "sandbox_active");
+  audit_log_metrics(text, PREFIX, source->audit);
   metrics_family(text, PREFIX "log_lines_lost_total", METRIC_COUNTER,
                  "Log lines that could not be kept.");
   metrics_sample(text, PREFIX "log_lines_lost_total", (double)log_num_lost(), NULL);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "common/base/metrics.h"
+#include "common/base/sink.h"
 #include "proxy/credentials.h"
 #include "proxy/site.h"
 #include "proxy/worker.h"
@@ -26,6 +27,7 @@ struct metrics_source {
   int64_t started_s;
   uint64_t num_reloads;
   uint64_t num_reloads_failed;
+  const struct sink *audit;
 };
 
 void metrics_write(const struct metrics_source *source, struct metrics_text *text);

@@ -188,8 +188,9 @@ static const struct config_option metrics_rows[] = {
 };
 
 static const struct config_option audit_rows[] = {
-  {"path", CONFIG_PATH, PLACE(audit_options, path), .is_written = true, .fallback = "stderr",
+  {"path", CONFIG_PATH, PLACE(audit_options, log.path), .is_written = true, .fallback = "stderr",
    .help = "File of the audit lines (switches), or stderr. Not changed by a reload."},
+  AUDIT_LOG_OPTION_ROWS(struct audit_options),
   {0},
 };
 

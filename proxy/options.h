@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/config.h"
 #include "common/base/errmsg.h"
 #include "common/base/sandbox.h"
@@ -117,7 +118,7 @@ struct metrics_options {
 };
 
 struct audit_options {
-  char *path;
+  struct audit_log_options log;
 };
 
 struct options {

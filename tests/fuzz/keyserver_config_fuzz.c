@@ -199,7 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
     CHECK(strncmp(err.text, "f.json:", 7) == 0);
     return 0;
   }
-  CHECK(options.num_listen > 0 && options.num_key_folders > 0 && options.audit.path != NULL);
+  CHECK(options.num_listen > 0 && options.num_key_folders > 0 && options.audit.log.path != NULL);
   check_texts(&options);
   check_policies(&options);
   if (rights_new(&rights, &options, keys, &err) == STATUS_OK) {

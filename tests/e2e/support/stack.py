@@ -261,6 +261,7 @@ class Stack:
         self.leaves = {}
         self.has_issuer = issuer
         self.issuer = None
+        self.issuer_audit = {}  # more of its `audit`
         self.own_origin = origin is None
         self.origin = origin or Origin()
         self.proxy = Proxy(self)
@@ -297,7 +298,9 @@ class Stack:
             **(config["key_servers"] or {}),
         }
         if self.has_issuer:
-            self.issuer = Issuer(self.procs, self.pki, self.keyserver).start()
+            self.issuer = Issuer(self.procs, self.pki, self.keyserver)
+            self.issuer.config["audit"].update(self.issuer_audit)
+            self.issuer.start()
             config.setdefault("issuers", {
                 "urls": ["https://127.0.0.1:%d" % self.issuer.process.address("api")[1]],
                 "tls": self.pki.tls(self.issuer.ca, self.issuer.client("proxy")),
