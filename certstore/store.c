@@ -635,6 +635,24 @@ enum status store_find_leaf(const struct store_reader *reader, uint64_t *out_cha
   return st;
 }
 
+enum status store_each_chain_of_key(const struct store_reader *reader, const uint8_t key_id[32],
+                                    bool (*each)(void *arg, uint64_t chain_id), void *arg) {
+  MDB_cursor *cursor = NULL;
+  MDB_val key = store_val(bytes_of(key_id, 32));
+  MDB_val value = {0};
+  int rc = mdb_cursor_open(reader->chains, reader->store->tables[TABLE_KEYS], &cursor);
+  if (rc != 0) {
+    return store_fail(NULL, rc, reader->store->folder, "");
+  }
+  rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+  while (rc == 0 && key.mv_size == 32 + STORE_ID_LEN && memcmp(key.mv_data, key_id, 32) == 0 &&
+         each(arg, store_id_of((const uint8_t *)key.mv_data + 32))) {
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+  }
+  mdb_cursor_close(cursor);
+  return rc == 0 || rc == MDB_NOTFOUND ? STATUS_OK : STATUS_FORMAT;
+}
+
 // --- states ------------------------------------------------------------------------
 
 bool store_subject_key(uint8_t out[STORE_SUBJECT_KEY_MAX_LEN], size_t *out_len,

@@ -123,6 +123,10 @@ enum status store_get_ca(const struct store_reader *reader, struct store_ca *out
 enum status store_find_leaf(const struct store_reader *reader, uint64_t *out_chain_id,
                             const uint8_t sha256[32]);
 
+// store_each_chain_of_key walks over the chains whose leaf has this key.
+enum status store_each_chain_of_key(const struct store_reader *reader, const uint8_t key_id[32],
+                                    bool (*each)(void *arg, uint64_t chain_id), void *arg);
+
 // store_get_words tells what is said of a subject at `now_s`: a name, 32 bytes of id,
 // or nothing for the fleet. Silent (all zero) when nothing is. Looks into the log only
 // when a change with an end has ended and nobody has written since.
