@@ -30,7 +30,8 @@ def samples_fixture(tmp_path, pki):
         text = sample.read_text()
         # What a packager would have made for the user "deputy".
         for folder in ("/var/log/deputy-keyserver", "/var/log/deputy-dcissuer",
-                       "/var/log/deputy-proxy", "/var/lib/deputy-proxy", "/run/deputy"):
+                       "/var/log/deputy-proxy", "/var/lib/deputy-proxy", "/run/deputy",
+                       "/var/log/deputy-certmanager"):
             (tmp_path / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
             text = text.replace(f'"{folder}/', f'"{tmp_path}{folder}/')
         (tmp_path / sample.name).write_text(text)
@@ -50,7 +51,7 @@ def samples_fixture(tmp_path, pki):
     return tmp_path
 
 
-@pytest.mark.parametrize("program", ["keyserver", "dcissuer", "proxy"])
+@pytest.mark.parametrize("program", ["keyserver", "dcissuer", "proxy", "certmanager"])
 def test_sample_configuration_is_good(samples, program):
     config = samples / f"{program}.json"
     done = run(BIN_DIR / f"deputy-{program}", "--config", config, "--check-config")
@@ -58,7 +59,8 @@ def test_sample_configuration_is_good(samples, program):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
-@pytest.mark.parametrize("program", ["deputy-keyserver", "deputy-dcissuer", "deputy-proxy"])
+@pytest.mark.parametrize("program", ["deputy-keyserver", "deputy-dcissuer", "deputy-proxy",
+                                     "deputy-certmanager"])
 def test_sample_unit_is_good(tmp_path, program):
     text = (DOCS / "examples" / f"{program}.service").read_text()
     assert f"/usr/local/bin/{program} " in text
@@ -82,7 +84,7 @@ def test_unknown_option_is_named_with_line_and_what_was_meant(samples, program):
 
 
 @pytest.mark.parametrize("program", ["deputy-keyserver", "deputy-dcissuer", "deputy-proxy",
-                                     "deputyctl"])
+                                     "deputy-certmanager", "deputyctl"])
 def test_help_and_version(program):
     done = run(BIN_DIR / program, "--help")
     assert done.returncode == 0 and "usage:" in done.stdout
