@@ -10,8 +10,8 @@
 #include "common/net/address.h"
 
 #define SECOND_MS ((int64_t)1000)
-#define MINUTE_MS (60 * SECOND_MS)
-#define DAY_MS (24 * 60 * MINUTE_MS)
+#define MINUTE_MS (INT64_C(60) * SECOND_MS)
+#define DAY_MS (INT64_C(24) * 60 * MINUTE_MS)
 
 static const char *const policy_words[] = {
     [REVOCATION_OFF] = "off", [REVOCATION_REPORT] = "report", [REVOCATION_SWITCH] = "switch", NULL};
