@@ -520,13 +520,13 @@ static void on_switched(void *arg) {
 // --- what is to be done next
 // -----------------------------------------------------------------------------
 
-static void start(struct keeper *keeper, struct job *job, bool *is_under_way,
+static void start(struct keeper *keeper, struct jobs *jobs, struct job *job, bool *is_under_way,
                   void (*work)(void *arg), void (*done)(void *arg)) {
   // A map that has to grow can do so only while nobody reads it.
   store_reader_park(keeper->reader);
   *is_under_way = true;
   *job = (struct job){.work = work, .done = done, .arg = keeper};
-  jobs_start(keeper->jobs, job);
+  jobs_start(jobs, job);
 }
 
 static void go_on_looking(struct keeper *keeper) {
@@ -539,7 +539,7 @@ static void go_on_looking(struct keeper *keeper) {
     keeper->looks[i] = (struct look){.chain = chains[i]};
   }
   if (keeper->num_looks > 0) {
-    start(keeper, &keeper->look, &keeper->is_looking, run_look, on_looked);
+    start(keeper, keeper->jobs, &keeper->look, &keeper->is_looking, run_look, on_looked);
   }
 }
 
@@ -552,7 +552,9 @@ static void go_on_switching(struct keeper *keeper) {
   if (switcher_judge(&keeper->switcher, keeper->reader, &keeper->catalog,
                      (uint64_t)revocation->ceiling, revocation->until_ms, clock_wall_s(),
                      clock_monotonic_ms() / 1000)) {
-    start(keeper, &keeper->switch_job, &keeper->is_switching, run_switch, on_switched);
+    // Not behind a write of staples, which may wait for an import to end.
+    start(keeper, keeper->given.jobs, &keeper->switch_job, &keeper->is_switching, run_switch,
+          on_switched);
   }
 }
 
@@ -565,12 +567,12 @@ static void go_on(struct keeper *keeper) {
   }
   if (!keeper->is_writing && now_ms >= keeper->write_not_before_ms &&
       !timer_is_armed(&keeper->gather) && writer_take(&keeper->writer)) {
-    start(keeper, &keeper->write, &keeper->is_writing, run_write, on_written);
+    start(keeper, keeper->jobs, &keeper->write, &keeper->is_writing, run_write, on_written);
   }
   go_on_switching(keeper);
   if (!keeper->is_scanning && now_ms >= keeper->scan_not_before_ms &&
       store_chains_version(keeper->store) != keeper->seen_version && !keeper->is_writing) {
-    start(keeper, &keeper->scan, &keeper->is_scanning, run_scan, on_scanned);
+    start(keeper, keeper->jobs, &keeper->scan, &keeper->is_scanning, run_scan, on_scanned);
   }
   go_on_looking(keeper);
 }

@@ -24,7 +24,7 @@ struct keeper;
 
 struct keeper_options {
   struct loop *loop;
-  struct jobs *jobs;  // where lists are looked through; freed before the keeper
+  struct jobs *jobs;  // where lists are looked through, and switches made; freed before it
   struct sink *audit;
   struct stats *stats;
   const struct options *options;  // borrowed

@@ -29,7 +29,7 @@
 
 struct manager {
   struct loop *loop;
-  struct jobs *jobs;  // reloads and lists
+  struct jobs *jobs;  // reloads, lists, switches
   const char *config_path;
   struct options options;                // of the start
   struct revocation_options revocation;  // of the last reload
