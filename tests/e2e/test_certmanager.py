@@ -319,6 +319,10 @@ def test_off_looks_at_no_list_and_notes_nothing(ca, manager, pair):
     ca.files["/crl"] = ca.crl()
     manager.start(policy="off")
     wait_until(lambda: manager.metric('answers_total{outcome="revoked"}') == 1, "the answer")
+    manager.add(ca.issue_chain("late.test", crl=f"URI:{ca.url}/crl"))
+    wait_until(lambda: "late.test" in {line["name"] for line in manager.audit("staple")},
+               "a line that comes after")
+    assert manager.metric('chains{kind="crl"}') == 0 and manager.metric("lists") == 0
     assert not manager.audit("revoked") and manager.switches() == []
     assert all(r.path != "/crl" for r in ca.requests)
 
@@ -438,4 +442,4 @@ def test_a_reload_that_is_wrong_keeps_the_old(ca, manager):
     (manager.folder / "certmanager.json").write_text(json.dumps(manager.config))
     manager.process.signal(signal.SIGHUP)
     wait_until(lambda: manager.metric('reloads_total{result="ok"}') == 1, "the reload")
-    assert "reload_needs_restart" in manager.process.err()
+    wait_until(lambda: "reload_needs_restart" in manager.process.err(), "the log")
