@@ -70,7 +70,7 @@ struct keeper {
 
 static void go_on(struct keeper *keeper);
 
-// --- the store -------------------------------------------------------------------------------
+// --- the store ---------------------------------------------------------------------------
 
 static void close_store(struct keeper *keeper) {
   store_reader_free(keeper->reader);
@@ -122,7 +122,7 @@ static bool refresh(struct keeper *keeper) {
   return keeper->reader != NULL && store_reader_refresh(keeper->reader) == STATUS_OK;
 }
 
-// --- revoked -----------------------------------------------------------------------------------
+// --- revoked -----------------------------------------------------------------------------
 
 static void see_revoked(struct keeper *keeper, struct catalog_entry *entry, uint8_t flag,
                         const struct sighting *sighting, const char *url) {
@@ -184,7 +184,7 @@ static void take_back(struct keeper *keeper, struct catalog_entry *entry, uint8_
   log_warn(0, "revoked_no_more", "chain=%llu", (unsigned long long)entry->chain);
 }
 
-// --- what responders say -------------------------------------------------------------------------
+// --- what responders say -----------------------------------------------------------------
 
 static enum status on_load(void *arg, uint64_t chain_id, struct staple_work *out) {
   struct keeper *keeper = arg;
@@ -273,8 +273,7 @@ static void on_asked(void *arg, uint64_t chain, const struct staple_result *resu
   }
 }
 
-// --- what lists say
-// ---------------------------------------------------------------------------------
+// --- what lists say ----------------------------------------------------------------------
 
 static void on_change(void *arg, uint64_t chain, const struct revocation_change *change) {
   struct keeper *keeper = arg;
@@ -322,8 +321,7 @@ static void on_point(void *arg, const struct revocation_point *point) {
   }
 }
 
-// --- chains that come and go
-// ---------------------------------------------------------------------------
+// --- chains that come and go -------------------------------------------------------------
 
 // pair reads leaf and issuer of a chain; false: they are not there.
 static bool pair(struct keeper *keeper, struct bytes *leaf, struct bytes *issuer, uint64_t id) {
@@ -471,8 +469,7 @@ static void on_looked(void *arg) {
   go_on(keeper);
 }
 
-// --- writing
-// -----------------------------------------------------------------------------------------
+// --- writing -----------------------------------------------------------------------------
 
 static void run_write(void *arg) {
   struct keeper *keeper = arg;
@@ -517,8 +514,7 @@ static void on_switched(void *arg) {
   go_on(keeper);
 }
 
-// --- what is to be done next
-// -----------------------------------------------------------------------------
+// --- what is to be done next -------------------------------------------------------------
 
 static void start(struct keeper *keeper, struct jobs *jobs, struct job *job, bool *is_under_way,
                   void (*work)(void *arg), void (*done)(void *arg)) {
@@ -594,8 +590,7 @@ static void on_tick(void *arg) {
   go_on(keeper);
 }
 
-// --- beginning and end
-// -------------------------------------------------------------------------------------
+// --- beginning and end -------------------------------------------------------------------
 
 static enum status start_asking(struct keeper *keeper) {
   enum status st = STATUS_OK;

@@ -252,7 +252,7 @@ static void on_term(void *arg) {
   loop_stop(manager->loop);
 }
 
-// --- beginning and end -----------------------------------------------------------------------
+// --- beginning and end -------------------------------------------------------------------
 
 enum status manager_new(struct manager **out, const char *config_path, struct options *options,
                         struct errmsg *err) {

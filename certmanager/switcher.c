@@ -51,7 +51,7 @@ enum switch_verdict switch_judge(const struct switch_case *of, struct ceiling *c
   }
 }
 
-// --- sightings -----------------------------------------------------------------------------
+// --- sightings ---------------------------------------------------------------------------
 
 void switcher_init(struct switcher *switcher, struct sink *audit, struct stats *stats) {
   *switcher = (struct switcher){.audit = audit, .stats = stats};
@@ -103,7 +103,7 @@ void switcher_cleanup(struct switcher *switcher) {
   switcher->num_free = 0;
 }
 
-// --- what is known of a key ------------------------------------------------------------------
+// --- what is known of a key --------------------------------------------------------------
 
 struct name_count {
   const struct catalog *catalog;
@@ -179,7 +179,7 @@ enum status switcher_recall(struct switcher *switcher, const struct store_reader
   return st != STATUS_OK ? st : recall.st;
 }
 
-// --- judging -----------------------------------------------------------------------------------
+// --- judging -----------------------------------------------------------------------------
 
 static enum switch_verdict judge(struct planned_switch *plan, struct switcher *switcher,
                                  const struct store_reader *reader, const struct catalog *catalog,
@@ -294,7 +294,7 @@ bool switcher_judge(struct switcher *switcher, const struct store_reader *reader
   return switcher->num_batch > 0;
 }
 
-// --- making it so ------------------------------------------------------------------------------
+// --- making it so ------------------------------------------------------------------------
 
 static const char *source_name(uint8_t source) { return source == SIGHTING_OCSP ? "ocsp" : "crl"; }
 

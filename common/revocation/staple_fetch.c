@@ -99,13 +99,13 @@ static int64_t by_chance(int64_t least, int64_t most) {
 
 int64_t staple_due_s(int64_t this_update_s, int64_t next_update_s, int64_t fresh_s, int64_t now_s) {
   const int64_t life_s = next_update_s - this_update_s;
-  const int64_t latest_s = this_update_s + life_s / 4 * 3;
+  const int64_t latest_s = this_update_s + life_s * 3 / 4;
   int64_t due_s = 0;
 
   if (life_s <= 0) {
     return now_s;
   }
-  due_s = this_update_s + by_chance(life_s / 20 * 9, life_s / 20 * 11);
+  due_s = this_update_s + by_chance(life_s * 9 / 20, life_s * 11 / 20);
   if (due_s < now_s + fresh_s) {
     due_s = now_s + fresh_s + by_chance(0, life_s / 20);
   }
