@@ -556,6 +556,7 @@ void show_status(FILE *file, const json_t *answer) {
   struct grid grid;
   const json_t *names = json_object_get(answer, "names");
   const json_t *switches = json_object_get(answer, "switches");
+  const json_t *shedding = json_object_get(answer, "shedding");
   grid_init(&grid, heading);
   add_members(&grid, "", answer);
   (void)grid_print(&grid, file);
@@ -563,6 +564,15 @@ void show_status(FILE *file, const json_t *answer) {
   if (number_of(names, "on_last_resort") + number_of(names, "unserved") > 0) {
     (void)fprintf(file, "\nALERT: %lld names have nothing usable; see `deputyctl names`\n",
                   number_of(names, "on_last_resort") + number_of(names, "unserved"));
+  }
+  if (number_of(shedding, "busy_workers") > 0) {
+    (void)fprintf(file,
+                  "\nALERT: new connections are being refused, as handshakes fill %lld workers\n",
+                  number_of(shedding, "busy_workers"));
+  }
+  if (json_is_true(json_object_get(shedding, "memory_ceiling"))) {
+    (void)fprintf(file,
+                  "\nALERT: new connections are being refused: memory is above limits.memory\n");
   }
   if (json_is_false(json_object_get(switches, "kept"))) {
     (void)fprintf(file, "\nALERT: switches are in memory only and do not survive a restart\n");

@@ -13,6 +13,7 @@
 #include "common/tls/credential.h"
 #include "common/tls/tls_error.h"
 #include "proxy/access_log.h"
+#include "proxy/address_table.h"
 #include "proxy/origin.h"
 #include "proxy/relay.h"
 #include "proxy/signer.h"
@@ -79,10 +80,17 @@ static int64_t limit_ms(const struct conn *conn, enum conn_state state) {
 
 static void leave_handshake(struct conn *conn);
 
+// Is TLS still being agreed on?
+static bool is_in_handshake(enum conn_state state) { return state < CONN_CONNECT; }
+
 static enum step enter(struct conn *conn, enum conn_state next) {
   const struct state_row *from = &rows[conn->state];
   CHECK(next == CONN_CLOSED || next == CONN_DRAIN || (from->next & TO(next)) != 0);
   log_debug(conn->id, "state", "from=%s to=%s", from->name, rows[next].name);
+  if (is_in_handshake(conn->state) && !is_in_handshake(next)) {
+    conn->worker->admission.num_handshakes -= 1;
+    count(&conn->worker->counters.handshakes_ended);
+  }
   conn->state = (uint8_t)next;
   if (next >= CONN_RELAY) {
     leave_handshake(conn);
@@ -468,12 +476,13 @@ static void conn_free(struct conn *conn) {
   drop_block(conn, &conn->up);
   drop_block(conn, &conn->down);
   drop_block(conn, &conn->out);
+  address_table_leave(worker->host->addresses, conn->address_key);
   count(&worker->counters.closed);
   worker_forget(worker, conn);
   pool_give(&worker->conns, conn);
 }
 
-void conn_run(struct conn *conn) {
+static void run(struct conn *conn) {
   while (conn->state != CONN_CLOSED) {
     const struct state_row *row = &rows[conn->state];
     bool is_due = conn->is_due;
@@ -486,9 +495,36 @@ void conn_run(struct conn *conn) {
   conn_free(conn);
 }
 
+void conn_run(struct conn *conn) {
+  struct worker *worker = conn->worker;
+  int64_t begin_us = 0;
+  if (!is_in_handshake(conn->state)) {
+    run(conn);
+    return;
+  }
+  begin_us = clock_monotonic_us();
+  run(conn);
+  admission_note_work(&worker->admission, clock_monotonic_us() - begin_us);
+}
+
+static struct conn *conn_of_deadline(struct deadline *deadline) {
+  return (struct conn *)((char *)deadline - offsetof(struct conn, deadline));
+}
+
 void conn_expire(struct deadline *deadline) {
-  struct conn *conn = (struct conn *)((char *)deadline - offsetof(struct conn, deadline));
+  struct conn *conn = conn_of_deadline(deadline);
   conn->is_due = true;
+  conn_run(conn);
+}
+
+int64_t conn_oldest_handshake_ms(const struct worker *worker) {
+  struct deadline *oldest = deadline_first(&worker->deadlines, CONN_HANDSHAKE);
+  return oldest == NULL ? 0 : loop_now_ms(worker->loop) - conn_of_deadline(oldest)->touched_ms;
+}
+
+void conn_displace_oldest(struct worker *worker) {
+  struct conn *conn = conn_of_deadline(deadline_first(&worker->deadlines, CONN_HANDSHAKE));
+  (void)end_handshake(conn, FAILURE_DISPLACED, "displaced");
   conn_run(conn);
 }
 
@@ -533,7 +569,8 @@ static enum status equip(struct conn *conn) {
   return io_init(&conn->client.io, worker->loop, conn->client.fd, on_client, conn);
 }
 
-void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer) {
+void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
+                 uint64_t address_key) {
   struct worker *worker = listening->worker;
   struct conn *conn = pool_take(&worker->conns);
 
@@ -541,10 +578,11 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
   if (conn == NULL) {
     count(&worker->counters.refused[REFUSAL_MEMORY]);
     count(&worker->counters.closed);
+    address_table_leave(worker->host->addresses, address_key);
     (void)close(fd);
     return;
   }
-  *conn = (struct conn){.worker = worker, .state = CONN_HANDSHAKE};
+  *conn = (struct conn){.worker = worker, .state = CONN_HANDSHAKE, .address_key = address_key};
   conn->client = (struct end){.fd = fd, .ready = IO_READABLE | IO_WRITABLE};
   conn->origin = (struct end){.fd = -1};
   conn->accepted_us = clock_monotonic_us();
@@ -553,6 +591,8 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
     memcpy(&conn->peer, peer, sizeof(conn->peer));
   }
   worker_adopt(worker, conn);
+  worker->admission.num_handshakes += 1;
+  count(&worker->counters.handshakes_begun);
   if (equip(conn) != STATUS_OK) {
     count(&worker->counters.refused[REFUSAL_MEMORY]);
     (void)finish(conn, OUTCOME_MEMORY, CONN_CLOSED);

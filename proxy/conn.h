@@ -114,6 +114,7 @@ struct conn {
   uint64_t bytes_up;    // plain bytes the origin took
   uint64_t bytes_down;  // plain bytes from the origin
   int64_t accepted_us;
+  uint64_t address_key;   // where its address is counted (address_table.h); 0: nowhere
   int64_t touched_ms;     // when the idle deadline was last set
   uint32_t handshake_us;  // how long it took; 0: not over
   uint32_t discarded;     // DRAIN: sealed bytes that nobody reads any more
@@ -139,8 +140,15 @@ struct conn {
 
 struct listening;
 
-// conn_accept starts a connection on an accepted descriptor (taken in any case).
-void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer);
+// conn_accept starts a connection on an accepted descriptor (taken in any case), which
+// has been counted under `address_key`.
+void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
+                 uint64_t address_key);
+
+// conn_oldest_handshake_ms is how long the oldest handshake has waited for its client;
+// 0: none does. conn_displace_oldest ends it; there is one.
+int64_t conn_oldest_handshake_ms(const struct worker *worker);
+void conn_displace_oldest(struct worker *worker);
 
 // conn_run does what can be done now, and frees the connection when it is over.
 void conn_run(struct conn *conn);

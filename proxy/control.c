@@ -19,12 +19,15 @@
 #include "common/net/loop.h"
 #include "common/net/ready.h"
 #include "common/tls/tickets.h"
+#include "proxy/address_table.h"
 #include "proxy/admin.h"
 #include "proxy/credentials.h"
 #include "proxy/grace.h"
 #include "proxy/listeners.h"
 #include "proxy/lookup.h"
+#include "proxy/memory_watch.h"
 #include "proxy/metrics.h"
+#include "proxy/shedding.h"
 #include "proxy/site.h"
 #include "proxy/state_file.h"
 #include "proxy/ticketing.h"
@@ -50,6 +53,8 @@ struct control {
   struct grace *grace;
   struct credentials *credentials;
   struct lookup *lookup;  // NULL: there is no store
+  struct address_table *addresses;
+  struct memory_watch *memory;
 
   struct site *site;   // in force
   struct site *sites;  // it, and those that handshakes still use
@@ -160,6 +165,7 @@ static void put_in_force(struct control *control, struct plan *plan) {
   site->num_views = control->num_workers;
   control->sites = site;
   control->site = site;
+  memory_watch_set(control->memory, site->options.limits.memory);
   if (credentials_set_site(control->credentials, site) != STATUS_OK) {
     log_error(0, "credentials", "reason=no_memory");
   }
@@ -318,10 +324,16 @@ static struct metrics_source metrics_source(const struct control *control) {
   };
 }
 
+static struct shedding_source shedding_source(const struct control *control) {
+  return (struct shedding_source){control->workers, control->num_workers, control->memory};
+}
+
 static void write_metrics(void *arg, struct metrics_text *text) {
   const struct control *control = arg;
   const struct metrics_source source = metrics_source(control);
+  const struct shedding_source shedding = shedding_source(control);
   metrics_write(&source, text);
+  shedding_write_metrics(&shedding, text);
   if (control->lookup != NULL) {
     lookup_write_metrics(control->lookup, text);
   }
@@ -384,6 +396,7 @@ static json_t *list_key_servers(const struct control *control) {
 static void add_status(void *arg, json_t *object) {
   const struct control *control = arg;
   const struct metrics_source source = metrics_source(control);
+  const struct shedding_source shedding = shedding_source(control);
   json_t *handshakes = json_object();
   for (unsigned by = 0; by < SOURCE_NUM; by++) {
     (void)json_object_set_new(
@@ -397,6 +410,7 @@ static void add_status(void *arg, json_t *object) {
   (void)json_object_set_new(object, "connections",
                             json_integer((json_int_t)metrics_num_open(&source)));
   (void)json_object_set_new(object, "handshakes", handshakes);
+  shedding_add_status(&shedding, object);
   (void)json_object_set_new(object, "listeners", list_listeners(control));
   (void)json_object_set_new(object, "key_servers", list_key_servers(control));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
@@ -490,6 +504,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   TRY(loop_new(&control->loop));
   TRY(states_new(&control->states));
   TRY(tickets_new(&control->tickets, &ticketing_hooks));
+  TRY(memory_watch_new(&control->memory, control->loop));
   TRY(timer_init(&control->rotate, control->loop, on_rotate, control));
   TRY(timer_init(&control->watch_audit, control->loop, on_watch_audit, control));
   TRY(timer_init(&control->drain, control->loop, on_drain_over, control));
@@ -583,10 +598,14 @@ static size_t max_conns_per_worker(const struct control *control) {
 static enum status make_workers(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct loop *loops[OPTIONS_MAX_WORKERS];
+  TRY(address_table_new(&control->addresses, max_conns_per_worker(control) * control->num_workers));
   control->host = (struct worker_host){
       .loop = control->loop,
       .arg = control,
       .lookup = control->lookup,
+      .num_workers = control->num_workers,
+      .addresses = control->addresses,
+      .memory = control->memory,
       .on_view_entered = on_view_entered,
       .on_view_released = on_view_released,
       .on_drained = on_drained,
@@ -706,6 +725,8 @@ void control_free(struct control *control) {
     drop_site(control, control->sites);
   }
   lookup_free(control->lookup);
+  address_table_free(control->addresses);
+  memory_watch_free(control->memory);
   listeners_close(&control->listeners);
   tickets_free(control->tickets);
   state_file_close(control->state_file);

@@ -5,7 +5,15 @@ static const char *const source_names[SOURCE_NUM] = {
     [SOURCE_DC] = "dc", [SOURCE_CERTIFICATE] = "certificate", [SOURCE_RESUMED] = "resumed"};
 static const char *const version_names[VERSION_NUM] = {[VERSION_12] = "1.2", [VERSION_13] = "1.3"};
 static const char *const refusal_names[REFUSAL_NUM] = {
-    [REFUSAL_LIMIT] = "limit", [REFUSAL_DESCRIPTORS] = "descriptors", [REFUSAL_MEMORY] = "memory"};
+    [REFUSAL_LIMIT] = "limit",
+    [REFUSAL_DESCRIPTORS] = "descriptors",
+    [REFUSAL_MEMORY] = "memory",
+    [REFUSAL_MEMORY_CEILING] = "memory_ceiling",
+    [REFUSAL_HANDSHAKES] = "handshakes",
+    [REFUSAL_BUSY] = "busy",
+    [REFUSAL_ADDRESS_CONNECTIONS] = "address_connections",
+    [REFUSAL_ADDRESS_RATE] = "address_rate",
+};
 static const char *const outcome_names[OUTCOME_NUM] = {
     [OUTCOME_DONE] = "done",
     [OUTCOME_TRUNCATED] = "truncated",

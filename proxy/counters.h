@@ -18,6 +18,11 @@ enum refusal {
   REFUSAL_LIMIT,        // limits.connections
   REFUSAL_DESCRIPTORS,  // accept: no descriptors left (a try, not a connection)
   REFUSAL_MEMORY,
+  REFUSAL_MEMORY_CEILING,       // limits.memory
+  REFUSAL_HANDSHAKES,           // limits.handshakes, and none to be displaced
+  REFUSAL_BUSY,                 // limits.handshake_lag, handshake_share
+  REFUSAL_ADDRESS_CONNECTIONS,  // limits.address_connections
+  REFUSAL_ADDRESS_RATE,         // limits.address_rate
   REFUSAL_NUM,
 };
 
@@ -43,6 +48,11 @@ struct worker_counters {
   struct counter accepted;
   struct counter closed;
   struct counter refused[REFUSAL_NUM];
+  struct counter handshakes_begun;  // connections
+  struct counter handshakes_ended;  // the difference is under way
+  struct counter busy_begun;        // admission.h
+  struct counter busy_ended;        // the difference is 1: the worker is busy
+  struct histogram lag;             // of pulses
   struct counter handshakes[SOURCE_NUM][VERSION_NUM];
   struct counter failures[FAILURE_NUM];
   struct counter alerts[COUNTERS_NUM_ALERTS];  // fatal, received in a handshake

@@ -42,6 +42,12 @@ void deadline_set(struct deadlines *ds, struct deadline *d, unsigned queue, int6
   }
 }
 
+struct deadline *deadline_first(const struct deadlines *ds, unsigned queue) {
+  const struct deadline *head = &ds->queues[queue];
+  CHECK(queue < DEADLINE_NUM_QUEUES);
+  return head->next == head ? NULL : head->next;
+}
+
 static void on_timer(void *arg) {
   struct deadlines *ds = arg;
   int64_t now_ms = loop_now_ms(ds->loop);

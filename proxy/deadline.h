@@ -45,4 +45,7 @@ void deadlines_cleanup(struct deadlines *ds);
 void deadline_set(struct deadlines *ds, struct deadline *d, unsigned queue, int64_t limit_ms);
 void deadline_clear(struct deadline *d);
 
+// deadline_first is the one that entered `queue` first; NULL: nothing is in it.
+struct deadline *deadline_first(const struct deadlines *ds, unsigned queue);
+
 #endif  // DEPUTY_PROXY_DEADLINE_H_

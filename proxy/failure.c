@@ -10,6 +10,7 @@ static const char *const names[FAILURE_NUM] = {
     [FAILURE_SILENT] = "silent",
     [FAILURE_SCAN] = "scan",
     [FAILURE_TIMEOUT] = "timeout",
+    [FAILURE_DISPLACED] = "displaced",
     [FAILURE_CLOSED] = "closed",
     [FAILURE_RESET] = "reset",
     [FAILURE_PLAINTEXT] = "plaintext_http",

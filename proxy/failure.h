@@ -11,6 +11,7 @@ enum failure {
   FAILURE_SILENT,           // connected, said nothing until the deadline
   FAILURE_SCAN,             // connected, said nothing and left
   FAILURE_TIMEOUT,          // began, and did not finish in time
+  FAILURE_DISPLACED,        // stood still while the budget of handshakes was used up
   FAILURE_CLOSED,           // began, and left
   FAILURE_RESET,            // the connection broke
   FAILURE_PLAINTEXT,        // speaks HTTP, not TLS

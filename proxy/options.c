@@ -168,6 +168,31 @@ static const struct config_option limit_rows[] = {
   {"drain", CONFIG_DURATION, PLACE(limit_options, drain_ms), .fallback = "30s", .min = 0,
    .max = DAY,
    .help = "Longest time for connections to end by themselves after SIGTERM."},
+  {"handshakes", CONFIG_INT, PLACE(limit_options, handshakes), .fallback = "8192", .min = 0,
+   .max = 100000000,
+   .help = "Most TLS handshakes under way at a time, over all workers. One more ends the oldest "
+           "that has waited for its client for a second, or, if there is none, is refused; 0: as "
+           "many as connections."},
+  {"handshake_lag", CONFIG_DURATION, PLACE(limit_options, handshake_lag_ms), .fallback = "250ms",
+   .min = 0, .max = MINUTE,
+   .help = "When connections that are there would wait longer than this for their turn, because "
+           "of handshakes, new connections are refused until it is half of that; 0: never."},
+  {"handshake_share", CONFIG_INT, PLACE(limit_options, handshake_share), .fallback = "50",
+   .min = 1, .max = 100,
+   .help = "Least percentage of that wait that went into handshakes, for them to be the cause."},
+  {"memory", CONFIG_SIZE, PLACE(limit_options, memory), .fallback = "0", .min = 0,
+   .max = INT64_C(1) << 50,
+   .help = "While the process has more memory of its own than this (resident, without the pages "
+           "of files; the kernel's buffers of sockets are not in it), new connections are "
+           "refused; 0: no ceiling."},
+  {"address_connections", CONFIG_INT, PLACE(limit_options, address_connections),
+   .fallback = "0", .min = 0, .max = 100000000,
+   .help = "Most connections at a time of one client address (IPv6: of one /64), over all "
+           "workers; 0: no limit. Connections from before a reload that sets it do not count."},
+  {"address_rate", CONFIG_INT, PLACE(limit_options, address_rate), .fallback = "0", .min = 0,
+   .max = 1000000,
+   .help = "Most new connections a second of one client address (IPv6: of one /64), over all "
+           "workers; a quiet address may open so many at once; 0: no limit."},
   {0},
 };
 

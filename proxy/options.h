@@ -106,6 +106,12 @@ struct limit_options {
   int64_t half_ms;
   int64_t linger_ms;
   int64_t drain_ms;
+  int64_t handshakes;
+  int64_t handshake_lag_ms;
+  int64_t handshake_share;  // percent
+  int64_t memory;           // bytes
+  int64_t address_connections;
+  int64_t address_rate;
 };
 
 struct admin_options {

@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/keyclient/keyclient.h"
+#include "proxy/admit.h"
 #include "proxy/conn.h"
 #include "proxy/signer.h"
 #include "proxy/transport.h"
@@ -51,18 +52,6 @@ static void back_off(struct listening *listening) {
   }
 }
 
-static void take(struct listening *listening, int fd, const struct sockaddr_storage *peer) {
-  struct worker *worker = listening->worker;
-  if (worker->num_conns >= worker->max_conns) {
-    count(&worker->counters.accepted);
-    count(&worker->counters.refused[REFUSAL_LIMIT]);
-    count(&worker->counters.closed);
-    (void)close(fd);
-    return;
-  }
-  conn_accept(listening, fd, peer);
-}
-
 // Accepts at most `max`, and returns how many came; fewer: the queue is empty.
 static unsigned accept_some(struct listening *listening, unsigned max) {
   unsigned num = 0;
@@ -74,7 +63,7 @@ static unsigned accept_some(struct listening *listening, unsigned max) {
     fd = accept4(listening->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
       num += 1;
-      take(listening, fd, &peer);
+      admit(listening, fd, &peer);
     } else if (errno == EAGAIN) {
       break;
     } else if (is_out_of_resources(errno)) {
@@ -321,6 +310,7 @@ enum status worker_new(struct worker **out, unsigned index, const struct worker_
   TRY(loop_new(&worker->loop));
   TRY(deadlines_init(&worker->deadlines, worker->loop, on_due, worker));
   TRY(transport_new(&worker->bio, worker));
+  TRY(admit_init(worker));
   *out = worker;
   worker = NULL;
 
@@ -376,6 +366,7 @@ void worker_free(struct worker *worker) {
   if (worker->view != NULL) {
     view_close(worker->view);
   }
+  admit_cleanup(worker);
   BIO_free(worker->bio);
   deadlines_cleanup(&worker->deadlines);
   loop_free(worker->loop);

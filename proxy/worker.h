@@ -17,13 +17,16 @@
 
 #include "common/base/status.h"
 #include "common/net/loop.h"
+#include "proxy/admission.h"
 #include "proxy/block.h"
 #include "proxy/counters.h"
 #include "proxy/deadline.h"
 #include "proxy/options.h"
 #include "proxy/view.h"
 
+struct address_table;
 struct conn;
+struct memory_watch;
 struct worker;
 
 // Where a worker's news go; the functions run on `loop`'s thread.
@@ -31,6 +34,9 @@ struct worker_host {
   struct loop *loop;
   void *arg;
   struct lookup *lookup;  // NULL: there is no store
+  size_t num_workers;
+  struct address_table *addresses;
+  struct memory_watch *memory;
   void (*on_view_entered)(void *arg, struct view *view);
   void (*on_view_released)(void *arg, struct view *view);
   void (*on_drained)(void *arg, struct worker *worker);
@@ -70,6 +76,12 @@ struct worker {
   size_t max_conns;
   bool is_draining;
   bool is_drained;
+
+  // Who is let in (admit.h).
+  struct admission admission;
+  struct io pulse;
+  struct timer pulse_again;
+  int pulse_fd;
 
   // BoringSSL's calls of all connections go through one BIO, which finds the
   // connection here: set for the time of each call into the library (transport.h).
