@@ -14,6 +14,7 @@
 #define PEER_LEN 64
 #define NAME_LEN 280
 #define DETAILS_LEN 192
+#define CLIENT_LEN (4 * CLIENT_AUTH_NAME_LEN + 16)
 
 static const char *format_peer(char out[PEER_LEN], const union peer *peer) {
   char host[INET6_ADDRSTRLEN] = "";
@@ -50,10 +51,23 @@ static const char *format_details(char out[DETAILS_LEN], const struct conn *conn
   return out;
 }
 
+// Who the client is, by its certificate; nothing without one.
+static const char *format_client(char out[CLIENT_LEN], const struct conn *conn) {
+  char name[4 * CLIENT_AUTH_NAME_LEN];
+  const struct client_identity *client = conn_client(conn);
+  out[0] = '\0';
+  if (client != NULL) {
+    (void)snprintf(out, CLIENT_LEN, " client_cn=%s",
+                   log_quote(name, sizeof(name), bytes_text(client->common_name)));
+  }
+  return out;
+}
+
 void access_log(const struct conn *conn) {
   char peer[PEER_LEN];
   char name[NAME_LEN];
   char details[DETAILS_LEN];
+  char who[CLIENT_LEN];
   const char *sni = NULL;
 
   if (!log_is_on(LOG_LEVEL_INFO) || !conn->worker->view->site->options.has_access_log) {
@@ -63,8 +77,9 @@ void access_log(const struct conn *conn) {
     sni = SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name);
   }
   log_info(conn->id, "closed",
-           "outcome=%s client=%s name=%s %s up=%" PRIu64 " down=%" PRIu64 " ms=%" PRId64,
+           "outcome=%s client=%s name=%s %s%s up=%" PRIu64 " down=%" PRIu64 " ms=%" PRId64,
            outcome_name((enum outcome)conn->outcome), format_peer(peer, &conn->peer),
            log_quote(name, sizeof(name), bytes_text(sni)), format_details(details, conn),
-           conn->bytes_up, conn->bytes_down, (clock_monotonic_us() - conn->accepted_us) / 1000);
+           format_client(who, conn), conn->bytes_up, conn->bytes_down,
+           (clock_monotonic_us() - conn->accepted_us) / 1000);
 }

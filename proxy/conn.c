@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -230,6 +231,20 @@ static enum step fail_handshake(struct conn *conn) {
   return end_handshake(conn, failure, reason);
 }
 
+// A resumed session has the certificate in its ticket.
+static void note_client(struct conn *conn) {
+  struct client_identity *client = NULL;
+  if (conn->hs->policy->tls->clients == NULL || conn->client_identity != NULL) {
+    return;
+  }
+  client = calloc(1, sizeof(*client));
+  if (client != NULL && client_auth_identify(client, conn->ssl) == STATUS_OK) {
+    conn->client_identity = client;
+    return;
+  }
+  free(client);
+}
+
 static void note_handshake(struct conn *conn) {
   const struct handshake *hs = conn->hs;
   struct worker_counters *counters = &conn->worker->counters;
@@ -246,6 +261,7 @@ static void note_handshake(struct conn *conn) {
   memcpy(conn->ca_id, chain->info.ca_id, sizeof(conn->ca_id));
   count(&counters->handshakes[conn->source][conn->version]);
   histogram_add_us(&counters->handshake_time[conn->source], conn->handshake_us);
+  note_client(conn);
 }
 
 static enum step step_handshake(struct conn *conn) {
@@ -477,6 +493,7 @@ static void conn_free(struct conn *conn) {
   drop_block(conn, &conn->down);
   drop_block(conn, &conn->out);
   address_table_leave(worker->host->addresses, conn->address_key);
+  free(conn->client_identity);
   count(&worker->counters.closed);
   worker_forget(worker, conn);
   pool_give(&worker->conns, conn);

@@ -28,6 +28,7 @@
 
 #include "certstore/certstore.h"
 #include "common/net/loop.h"
+#include "common/tls/client_auth.h"
 #include "common/tls/tickets.h"
 #include "proxy/block.h"
 #include "proxy/counters.h"
@@ -99,7 +100,8 @@ struct conn {
   struct conn **link;
   struct conn *next_later;  // worker.later
   SSL *ssl;
-  struct handshake *hs;  // NULL from RELAY on
+  struct handshake *hs;                     // NULL from RELAY on
+  struct client_identity *client_identity;  // NULL: it showed no certificate
   struct end client;
   struct end origin;
 
@@ -161,6 +163,12 @@ void conn_end(struct conn *conn);
 
 // conn_of finds the connection for which the library called back.
 struct conn *conn_of(const SSL *ssl);
+
+// conn_client borrows who the client is by its certificate, verified in this handshake or
+// in the one that is resumed; NULL: it showed none. From CONNECT on.
+static inline const struct client_identity *conn_client(const struct conn *conn) {
+  return conn->client_identity;
+}
 
 const char *conn_state_name(enum conn_state state);
 

@@ -18,6 +18,7 @@
 #include "common/keyclient/report.h"
 #include "common/net/loop.h"
 #include "common/net/ready.h"
+#include "common/tls/features.h"
 #include "common/tls/tickets.h"
 #include "proxy/address_table.h"
 #include "proxy/admin.h"
@@ -686,6 +687,7 @@ enum status control_start(struct control *control, struct errmsg *err) {
     log_warn(0, "not_announced", "reason=\"%s\"",
              err->text);  // nobody reads it; serve all the same
   }
+  log_info(0, "tls_library", "%s", tls_features());
   log_info(0, "serving", "version=%s workers=%zu names=%zu", DEPUTY_VERSION, control->num_workers,
            control->site->options.num_names);
 

@@ -6,6 +6,7 @@
 
 #include "common/base/metrics.h"
 #include "common/tls/credential.h"
+#include "common/tls/trust.h"
 #include "proxy/failure.h"
 
 // What authenticated a handshake.
@@ -58,6 +59,7 @@ struct worker_counters {
   struct counter alerts[COUNTERS_NUM_ALERTS];  // fatal, received in a handshake
   struct counter dc_rejected;                  // illegal_parameter after a DC was sent
   struct counter guards[TLS_GUARD_NUM];
+  struct counter clients_refused[TLS_REFUSAL_NUM];  // for the certificate they showed
   struct counter last_resort;
   struct counter lookups_waited;  // handshakes that waited for a name of the store
   struct counter lookups_shed;    // as too many names were being waited for

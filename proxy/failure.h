@@ -25,6 +25,8 @@ enum failure {
   FAILURE_ALPN,             // no application protocol in common
   FAILURE_UNKNOWN_NAME,     // no such name here
   FAILURE_NO_CHAIN,         // the name's chains have all expired
+  FAILURE_CLIENT_CERT,      // the client's certificate is not good (why is counted elsewhere)
+  FAILURE_NO_CLIENT_CERT,   // it showed none, and must
   FAILURE_ALERT,            // the client sent a fatal alert (counted by name elsewhere)
   FAILURE_KEY_TIMEOUT,      // the key server did not answer in time
   FAILURE_KEY_REFUSED,      // the key server said no

@@ -10,7 +10,7 @@
 #include "proxy/view.h"
 
 // front_context_new makes the SSL_CTX of a view; callbacks find it as argument.
-// STATUS_MEMORY, STATUS_CONFIG (tls.groups).
+// STATUS_MEMORY, STATUS_CRYPTO.
 enum status front_context_new(SSL_CTX **out, struct view *view, struct tickets *tickets,
                               struct errmsg *err);
 

@@ -6,6 +6,7 @@
 #include "common/base/program.h"
 #include "common/base/sandbox.h"
 #include "common/http/http_client.h"
+#include "common/tls/features.h"
 #include "proxy/control.h"
 #include "proxy/options.h"
 #include "proxy/site.h"
@@ -15,6 +16,7 @@ static const struct program program = {
     .summary = "terminates TLS without certificate keys, and forwards bytes to an origin",
     .default_config = "/etc/deputy/proxy.json",
     .options = proxy_options,
+    .about = tls_features,
 };
 
 // --check-config: everything but sockets and threads.

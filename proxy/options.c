@@ -12,8 +12,6 @@
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 static const char *const proxy_protocol_words[] = {"off", "v1", "v2", NULL};
-static const char *const version_words[] = {"1.2", "1.3", NULL};
-static const char *const mismatch_words[] = {"refuse", "ignore", NULL};
 
 // clang-format off
 static const struct config_option listener_rows[] = {
@@ -51,6 +49,8 @@ static const struct config_option name_rows[] = {
    .help = "Protocols the origin speaks for this name, preferred first; none: those of tls.alpn."},
   {"delegated_credentials", CONFIG_BOOL, PLACE(name_options, may_use_dc), .fallback = "true",
    .help = "Whether clients that can may be given a delegated credential for this name."},
+  {"tls", CONFIG_OBJECT, PLACE(name_options, tls), .children = name_tls_option_rows,
+   .help = "What is otherwise than in tls for this name."},
   {0},
 };
 
@@ -71,6 +71,8 @@ static const struct config_option store_rows[] = {
    .fallback = "true",
    .help = "Whether the chains of names in the cache, backups included, are supplied with "
            "delegated credentials."},
+  {"tls", CONFIG_OBJECT, PLACE(store_place_options, tls), .children = name_tls_option_rows,
+   .help = "What is otherwise than in tls for these names."},
   {"new_credentials_per_second", CONFIG_INT, PLACE(store_place_options, dc_per_s),
    .fallback = "100", .min = 1, .max = 100000,
    .help = "Most chains of names new to the cache that a credential is asked for in a second, so "
@@ -116,37 +118,6 @@ static const struct config_option origin_rows[] = {
            "also the name it asked for, ALPN, and TLS version and cipher."},
   {"connect_timeout", CONFIG_DURATION, PLACE(origin_options, connect_ms), .fallback = "5s",
    .min = 10, .max = 5 * MINUTE, .help = "Longest wait for a connection to the origin."},
-  {0},
-};
-
-static const struct config_option tls_rows[] = {
-  {"min_version", CONFIG_WORD, PLACE(tls_options, min_version), .fallback = "1.2",
-   .words = version_words, .help = "Oldest TLS version accepted."},
-  {"max_version", CONFIG_WORD, PLACE(tls_options, max_version), .fallback = "1.3",
-   .words = version_words, .help = "Newest TLS version accepted."},
-  {"alpn", CONFIG_TEXTS, LIST(tls_options, alpn, num_alpn), .min = 0, .max = OPTIONS_MAX_ALPN,
-   .help = "Protocols the origin speaks, preferred first; none: ALPN is not answered."},
-  {"alpn_mismatch", CONFIG_WORD, PLACE(tls_options, alpn_mismatch), .fallback = "refuse",
-   .words = mismatch_words,
-   .help = "A client that offers ALPN, but none of ours: refuse (no_application_protocol, as "
-           "RFC 7301 says), or ignore the offer."},
-  {"groups", CONFIG_TEXT, PLACE(tls_options, groups), .min = 1, .max = 256,
-   .help = "Key exchange groups, preferred first, as X25519:P-256; empty: the library's."},
-  {0},
-};
-
-static const struct config_option ticket_rows[] = {
-  {"enabled", CONFIG_BOOL, PLACE(ticket_options, is_on), .fallback = "true",
-   .help = "Whether clients may resume sessions by tickets."},
-  {"lifetime", CONFIG_DURATION, PLACE(ticket_options, lifetime_ms), .fallback = "12h",
-   .min = SECOND, .max = 7 * DAY, .help = "Longest time from a full handshake to its last "
-                                          "resumption."},
-  {"rotate_every", CONFIG_DURATION, PLACE(ticket_options, rotate_ms), .fallback = "6h",
-   .min = SECOND, .max = 7 * DAY,
-   .help = "A new ticket key this often; the two before it still open tickets."},
-  {"past_dc", CONFIG_DURATION, PLACE(ticket_options, past_dc_ms), .fallback = "0s", .min = 0,
-   .max = 7 * DAY,
-   .help = "How long a session that a delegated credential authenticated may outlive it."},
   {0},
 };
 
@@ -240,9 +211,9 @@ const struct config_option proxy_options[] = {
    .help = "Delegated credentials (RFC 9345) as fetched and served."},
   {"origin", CONFIG_OBJECT, PLACE(options, origin), .is_required = true, .children = origin_rows,
    .help = "Where decrypted bytes go."},
-  {"tls", CONFIG_OBJECT, PLACE(options, tls), .children = tls_rows,
+  {"tls", CONFIG_OBJECT, PLACE(options, tls), .children = tls_option_rows,
    .help = "TLS towards clients."},
-  {"tickets", CONFIG_OBJECT, PLACE(options, tickets), .children = ticket_rows,
+  {"tickets", CONFIG_OBJECT, PLACE(options, tickets), .children = ticket_option_rows,
    .help = "Session resumption."},
   {"limits", CONFIG_OBJECT, PLACE(options, limits), .children = limit_rows,
    .help = "How much and how long."},
@@ -305,6 +276,26 @@ static enum status check_listeners(const struct options *options, struct errmsg 
   return STATUS_OK;
 }
 
+static enum status check_tls(const struct options *options, struct errmsg *err) {
+  enum status st = tls_options_check(&options->tls, err);
+  if (st != STATUS_OK) {
+    return st;
+  }
+  st = name_tls_options_check(&options->store.tls, &options->tls, err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "store");
+    return st;
+  }
+  for (size_t i = 0; i < options->num_names; i++) {
+    st = name_tls_options_check(&options->names[i].tls, &options->tls, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "names[%zu] \"%s\"", i, options->names[i].name);
+      return st;
+    }
+  }
+  return st;
+}
+
 // What a row cannot say: how options fit together.
 static enum status check(const struct options *options, struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -324,9 +315,7 @@ static enum status check(const struct options *options, struct errmsg *err) {
     TRY(check_alpn(options->names[i].alpn, options->names[i].num_alpn, options->names[i].name,
                    err));
   }
-  if (options->tls.min_version > options->tls.max_version) {
-    return errmsg_set(err, STATUS_CONFIG, "tls.min_version is above tls.max_version");
-  }
+  TRY(check_tls(options, err));
   // Renewal at half life must come before the margin, or there would be a gap.
   if (dc->margin_ms > dc->lifetime_ms / 3) {
     return errmsg_set(err, STATUS_CONFIG,

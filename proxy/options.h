@@ -16,12 +16,12 @@
 #include "common/base/status.h"
 #include "common/keyclient/keyclient.h"
 #include "common/tls/context.h"
+#include "proxy/tls_options.h"
 
 #define OPTIONS_MAX_LISTENERS 16
 #define OPTIONS_MAX_WORKERS 256
 #define OPTIONS_MAX_NAMES 1000000
 #define OPTIONS_MAX_ISSUERS 8
-#define OPTIONS_MAX_ALPN 8
 
 struct listener_options {
   char *name;
@@ -44,6 +44,7 @@ struct name_options {
   char **alpn;  // none: tls.alpn counts
   size_t num_alpn;
   bool may_use_dc;
+  struct name_tls_options tls;
 };
 
 // Names that are in a store rather than here (lookup.h).
@@ -55,6 +56,7 @@ struct store_place_options {
   size_t num_alpn;
   bool may_use_dc;
   int64_t dc_per_s;  // names that get their first, in a second
+  struct name_tls_options tls;
 };
 
 struct issuer_options {
@@ -78,25 +80,6 @@ struct origin_options {
   char *address;
   int proxy_protocol;  // enum proxy_protocol
   int64_t connect_ms;
-};
-
-enum tls_version_option { TLS_OPTION_12, TLS_OPTION_13 };
-enum alpn_mismatch { ALPN_REFUSE, ALPN_IGNORE };
-
-struct tls_options {
-  int min_version;  // enum tls_version_option
-  int max_version;
-  char **alpn;
-  size_t num_alpn;
-  int alpn_mismatch;  // enum alpn_mismatch
-  char *groups;       // NULL: the library's
-};
-
-struct ticket_options {
-  bool is_on;
-  int64_t lifetime_ms;
-  int64_t rotate_ms;
-  int64_t past_dc_ms;
 };
 
 struct limit_options {

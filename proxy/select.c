@@ -2,6 +2,7 @@
 #include "proxy/select.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 #include "certstore/certstore.h"
 #include "common/tls/credential.h"
@@ -14,6 +15,66 @@ static int refuse(SSL *ssl, struct handshake *hs, enum failure failure, uint8_t 
   (void)SSL_send_fatal_alert(ssl, alert);
   return 0;
 }
+
+// --- the ClientHello -----------------------------------------------------------------------
+
+// Whose policy it will be, as far as that can be told now.
+static const struct policy *guess_policy(const struct conn *conn, struct bytes sni) {
+  const struct site *site = conn->hs->view->site;
+  const struct cert_name *name = certstore_find_named(site->store, sni);
+
+  if (name == NULL && conn->worker->host->lookup != NULL && sni.len > 0) {
+    return &site->of_store;
+  }
+  if (name == NULL) {
+    name = certstore_default(site->store);
+  }
+  return name == NULL ? NULL : policy_of(name);
+}
+
+enum ssl_select_cert_result_t select_on_client_hello(const SSL_CLIENT_HELLO *hello) {
+  struct conn *conn = conn_of(hello->ssl);
+  const struct policy *policy = NULL;
+
+  tls_client_hello_note(hello);
+  if (!tls_policies_differ(&conn->hs->view->site->tls)) {
+    return ssl_select_cert_success;
+  }
+  policy =
+      guess_policy(conn, bytes_text(SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name)));
+  if (policy != NULL && tls_policy_begin(hello->ssl, policy->tls) != STATUS_OK) {
+    conn->hs->failure = FAILURE_INTERNAL;
+    return ssl_select_cert_error;
+  }
+  return ssl_select_cert_success;
+}
+
+// --- certificates of clients ---------------------------------------------------------------
+
+static enum ssl_verify_result_t on_client_certificate(SSL *ssl, uint8_t *out_alert) {
+  struct conn *conn = conn_of(ssl);
+  struct client_identity *client = calloc(1, sizeof(*client));
+  enum tls_refusal refusal = TLS_REFUSAL_OTHER;
+
+  if (client == NULL) {
+    conn->hs->failure = FAILURE_INTERNAL;
+    *out_alert = SSL_AD_INTERNAL_ERROR;
+    return ssl_verify_invalid;
+  }
+  refusal = client_auth_check(client, conn->hs->policy->tls->clients, ssl);
+  if (refusal != TLS_REFUSAL_NONE) {
+    free(client);
+    count(&conn->worker->counters.clients_refused[refusal]);
+    conn->hs->failure = FAILURE_CLIENT_CERT;
+    *out_alert = client_auth_alert(refusal);
+    return ssl_verify_invalid;
+  }
+  free(conn->client_identity);
+  conn->client_identity = client;
+  return ssl_verify_ok;
+}
+
+// --- the certificate -----------------------------------------------------------------------
 
 static bool takes_kind(void *arg, enum key_kind kind) {
   return tls_client_takes_kind((const SSL *)arg, kind);
@@ -85,6 +146,18 @@ static int find_name(SSL *ssl, struct conn *conn) {
   return 1;
 }
 
+// The rest of the name's policy, now that it is certain which name it is.
+static int apply_policy(SSL *ssl, struct handshake *hs) {
+  switch (tls_policy_finish(ssl, hs->policy->tls, on_client_certificate)) {
+    case STATUS_OK:
+      return 1;
+    case STATUS_REFUSED:
+      return refuse(ssl, hs, FAILURE_VERSION, SSL_AD_PROTOCOL_VERSION);
+    default:
+      return refuse(ssl, hs, FAILURE_INTERNAL, SSL_AD_INTERNAL_ERROR);
+  }
+}
+
 int select_on_certificate(SSL *ssl, void *arg) {
   struct conn *conn = conn_of(ssl);
   struct handshake *hs = conn->hs;
@@ -95,6 +168,9 @@ int select_on_certificate(SSL *ssl, void *arg) {
 
   if (found != 1) {
     return found;
+  }
+  if (apply_policy(ssl, hs) != 1) {
+    return 0;
   }
   if (lookup_choose(&hs->choice, conn, now_s, takes_kind, ssl) != STATUS_OK) {
     return refuse_without_chain(ssl, conn, now_s);

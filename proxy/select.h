@@ -9,6 +9,11 @@
 #include <openssl/ssl.h>
 #include <stdint.h>
 
+// select_on_client_hello: SSL_CTX_set_select_certificate_cb. Versions and groups are chosen
+// next: by the policy of the name asked for, as far as it can be told without a look into
+// a store on disk (its names have one policy together).
+enum ssl_select_cert_result_t select_on_client_hello(const SSL_CLIENT_HELLO *hello);
+
 // select_on_certificate: SSL_CTX_set_cert_cb; `arg` is the view. 1: installed;
 // 0: refused, the fitting alert is under way and conn->hs->failure says why.
 int select_on_certificate(SSL *ssl, void *arg);

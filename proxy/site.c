@@ -41,9 +41,14 @@ static enum status encode_alpn(struct policy *out, char *const *names, size_t nu
   return STATUS_OK;
 }
 
-static enum status make_policy(struct policy *out, const struct site *site, bool may_use_dc,
-                               char *const *alpn, size_t num_alpn) {
+static enum status make_policy(struct policy *out, struct site *site, bool may_use_dc,
+                               char *const *alpn, size_t num_alpn,
+                               const struct name_tls_options *name_tls, struct errmsg *err) {
   const struct tls_options *tls = &site->options.tls;
+  enum status st = tls_policies_add(&out->tls, &site->tls, name_tls, err);
+  if (st != STATUS_OK) {
+    return st;
+  }
   out->may_use_dc = may_use_dc;
   out->origin = &site->origin;
   return num_alpn > 0 ? encode_alpn(out, alpn, num_alpn)
@@ -106,7 +111,12 @@ static enum status add_name(struct site *site, size_t i, const struct site *prev
   const struct name_options *options = &site->options.names[i];
   struct cert_name *name = NULL;
 
-  TRY(make_policy(&site->policies[i], site, options->may_use_dc, options->alpn, options->num_alpn));
+  st = make_policy(&site->policies[i], site, options->may_use_dc, options->alpn, options->num_alpn,
+                   &options->tls, err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "names[%zu] \"%s\"", i, options->name);
+    goto out;
+  }
   TRY(certstore_add_name(&name, site->store, options->name, &site->policies[i], err));
   for (size_t j = 0; j < options->num_chains; j++) {
     st = add_chain(site, name, &options->chains[j], previous, err);
@@ -189,7 +199,9 @@ static enum status fill_store(struct site *site, struct states *states, const st
   enum status st = STATUS_OK;
   TRY(certstore_new(&site->store, states));
   const struct store_place_options *place = &site->options.store;
-  TRY(make_policy(&site->of_store, site, place->may_use_dc, place->alpn, place->num_alpn));
+  TRY(tls_policies_init(&site->tls, &site->options.tls, err));
+  TRY(make_policy(&site->of_store, site, place->may_use_dc, place->alpn, place->num_alpn,
+                  &place->tls, err));
   site->policies = calloc(site->options.num_names + 1, sizeof(*site->policies));
   if (site->policies == NULL) {
     return STATUS_MEMORY;
@@ -246,6 +258,7 @@ void site_free(struct site *site) {
   }
   free(site->policies);
   free(site->of_store.alpn);
+  tls_policies_cleanup(&site->tls);
   options_cleanup(&site->options);
   free(site);
 }

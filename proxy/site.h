@@ -16,6 +16,7 @@
 #include "common/base/status.h"
 #include "proxy/options.h"
 #include "proxy/origin.h"
+#include "proxy/tls_policy.h"
 
 // What connections for a name may do; cert_name.policy points at one.
 struct policy {
@@ -23,6 +24,7 @@ struct policy {
   size_t alpn_len;
   bool may_use_dc;
   const struct origin *origin;
+  const struct tls_policy *tls;
 };
 
 struct site {
@@ -31,6 +33,7 @@ struct site {
   struct policy *policies;  // one for each of options.names
   struct policy of_store;   // of all names that are in a store
   struct origin origin;
+  struct tls_policies tls;
   // Says which key servers and what own identity; equal ones may be shared.
   uint8_t key_servers_id[32];
   size_t num_views;   // control's: those that have not been released

@@ -30,6 +30,9 @@ static void on_seal(SSL *ssl, struct ticket_facts *out) {
   if (hs->dc_ends_s != 0) {
     ends_s = earlier(ends_s, hs->dc_ends_s + options->past_dc_ms / 1000);
   }
+  if (conn->client_identity != NULL) {
+    ends_s = earlier(ends_s, conn->client_identity->not_after_s);
+  }
   out->ends_s = ends_s;
   memcpy(out->leaf_sha256, hs->choice.chain->info.sha256, sizeof(out->leaf_sha256));
 }

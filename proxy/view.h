@@ -41,7 +41,7 @@ struct view {
 };
 
 // view_new prepares what can fail for a reason in the configuration.
-// STATUS_MEMORY, STATUS_CONFIG (groups the library does not know).
+// STATUS_MEMORY, STATUS_CRYPTO.
 enum status view_new(struct view **out, struct worker *worker, const struct site *site,
                      struct tickets *tickets, struct errmsg *err);
 

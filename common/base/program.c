@@ -91,6 +91,9 @@ static enum status apply_flag(struct program_args *out, const struct program *pr
       break;
     case FLAG_VERSION:
       (void)printf("%s %s\n", program->name, DEPUTY_VERSION);
+      if (program->about != NULL) {
+        (void)printf("%s\n", program->about());
+      }
       out->is_done = true;
       break;
   }

@@ -17,6 +17,7 @@ struct program {
   const char *summary;         // one line for --help
   const char *default_config;  // "/etc/deputy/keyserver.json"
   const struct config_option *options;
+  const char *(*about)(void);  // what --version adds; NULL: nothing
 };
 
 struct program_args {

@@ -64,6 +64,7 @@ static enum tls_refusal refusal_of_error(long error) {
     case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
     case X509_V_ERR_CERT_UNTRUSTED:
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+    case X509_V_ERR_CERT_CHAIN_TOO_LONG:
       return TLS_REFUSAL_UNKNOWN_CA;
     case X509_V_ERR_INVALID_PURPOSE:
       return TLS_REFUSAL_PURPOSE;
