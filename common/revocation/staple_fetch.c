@@ -325,7 +325,7 @@ static void on_asked(void *arg, const struct ocsp_ask_result *ask) {
   note_answer(&fetch->responders[job->responder], ask, now_s);
   result.outcome = judge(&result.next_s, item, job, ask, now_s);
   if (fetch->options.poll_s > 0 && result.next_s > now_s + fetch->options.poll_s) {
-    result.next_s = now_s + by_chance(fetch->options.poll_s / 10 * 9, fetch->options.poll_s);
+    result.next_s = now_s + by_chance(fetch->options.poll_s - fetch->options.poll_s / 10, fetch->options.poll_s);
   }
   set_due(fetch, job->item, result.next_s);
   count(&fetch->stats, &result);

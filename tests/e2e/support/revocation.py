@@ -108,7 +108,8 @@ class RevokingCa:
             more.append(f"authorityInfoAccess=OCSP;URI:{ocsp or self.url + '/ocsp'}")
         if crl is not None:
             more.append("crlDistributionPoints=" + crl)
-        leaf = self.ca.issue_leaf(host, delegation=False, more=more, **kwargs)
+        kwargs.setdefault("delegation", False)
+        leaf = self.ca.issue_leaf(host, more=more, **kwargs)
         leaf.chain = leaf.cert.with_suffix(".chain.pem")
         leaf.chain.write_text(leaf.cert.read_text() + self.ca.cert.read_text())
         self.index[serial_of(leaf)] = index_line("V", "", serial_of(leaf))

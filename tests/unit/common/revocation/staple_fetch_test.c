@@ -398,8 +398,17 @@ static void holds_a_million_chains_in_little_memory(void **state) {
   }
 }
 
+static void the_half_life_of_seconds_is_seconds(void **state) {
+  (void)state;
+  for (int64_t life_s = 1; life_s <= 40; life_s++) {
+    const int64_t due_s = staple_due_s(now_s, now_s + life_s, 0, now_s);
+    assert_in_range(due_s - now_s, life_s * 9 / 20, life_s * 11 / 20);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_half_life_of_seconds_is_seconds),
       cmocka_unit_test_setup_teardown(hands_over_a_good_one_and_comes_back_at_half_life, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(asks_for_what_has_changed_only, set_up, tear_down),
