@@ -29,6 +29,7 @@ struct keeper {
   struct store *store;                   // NULL: it could not be opened anew
   struct store_reader *reader;           // the loop's
   struct jobs *jobs;                     // the thread that works on the store
+  struct jobs *checks;                   // the thread that checks responders' answers
   struct http_client *http;
   struct staple_fetch *fetch;      // NULL: nobody is to be asked
   struct revocation_watch *watch;  // NULL: policy off
@@ -598,6 +599,7 @@ static enum status start_asking(struct keeper *keeper) {
   const struct staple_fetch_options staples = {
       .loop = keeper->given.loop,
       .http = keeper->http,
+      .jobs = keeper->checks,
       .max_open = (size_t)options->staples.max_open,
       .max_open_per_responder = (size_t)options->staples.max_open_per_responder,
       .limit_ms = options->staples.limit_ms,
@@ -652,6 +654,7 @@ enum status keeper_new(struct keeper **out, const struct keeper_options *options
   TRY(timer_init(&keeper->gather, options->loop, on_gathered, keeper));
   TRY(http_client_new(&keeper->http, options->loop));
   TRY(jobs_new(&keeper->jobs, options->loop));
+  TRY(jobs_new(&keeper->checks, options->loop));
   TRY(start_asking(keeper));
   timer_arm_ms(&keeper->tick, 0);
   *out = keeper;
@@ -681,6 +684,7 @@ void keeper_free(struct keeper *keeper) {
     return;
   }
   jobs_free(keeper->jobs);
+  jobs_free(keeper->checks);
   if (keeper->is_writing) {
     writer_done(&keeper->writer);
   }

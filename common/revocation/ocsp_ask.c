@@ -27,6 +27,15 @@ struct ocsp_ask {
   int64_t end_ms;
   void (*fn)(void *arg, const struct ocsp_ask_result *result);
   void *arg;
+
+  // What came. While is_checking, result and all that a check reads are the job's.
+  struct ocsp_ask_result result;
+  struct jobs *jobs;  // NULL: answers are checked on the loop
+  struct job job;
+  bool is_checking;
+  uint8_t *response;  // taken, for the job
+  char came_etag[FETCH_MAX_VALIDATOR_LEN + 1];
+  char came_last_modified[FETCH_MAX_VALIDATOR_LEN + 1];
 };
 
 const char *ocsp_ask_fault_name(const struct ocsp_ask_result *result) {
@@ -45,6 +54,7 @@ static void ask_free(struct ocsp_ask *ask) {
     free(ask->issuer);
     free(ask->request);
     free(ask->ca_path);
+    free(ask->response);
     free(ask);
   }
 }
@@ -79,7 +89,10 @@ static enum status start_fetch(struct ocsp_ask *ask) {
   return st;
 }
 
-static void check(const struct ocsp_ask *ask, struct ocsp_ask_result *result) {
+// check may run on the thread of jobs.
+static void check(void *arg) {
+  struct ocsp_ask *ask = arg;
+  struct ocsp_ask_result *result = &ask->result;
   const struct ocsp_query query = {
       .leaf = bytes_of(ask->leaf, ask->leaf_len),
       .issuer = bytes_of(ask->issuer, ask->issuer_len),
@@ -93,15 +106,58 @@ static void check(const struct ocsp_ask *ask, struct ocsp_ask_result *result) {
 }
 
 // should_post: a POST may do better than the GET did.
-static bool should_post(const struct ocsp_ask *ask, const struct ocsp_ask_result *result) {
+static bool should_post(const struct ocsp_ask *ask) {
+  const struct ocsp_ask_result *result = &ask->result;
   return !ask->is_post && ask->end_ms > clock_monotonic_ms() &&
          (result->fetch_fault == FETCH_HTTP_STATUS || result->fetch_fault == FETCH_TOO_LONG ||
           (result->fetch_fault == FETCH_NO_FAULT && result->fault != OCSP_NO_FAULT));
 }
 
+static void finish(struct ocsp_ask *ask) {
+  if (should_post(ask)) {
+    free(ask->response);
+    ask->response = NULL;
+    ask->is_post = true;
+    if (start_fetch(ask) == STATUS_OK) {
+      return;
+    }
+    ask->result.response = (struct bytes){0};
+  }
+  ask->fn(ask->arg, &ask->result);
+  ask_free(ask);
+}
+
+static void on_checked(void *arg) {
+  struct ocsp_ask *ask = arg;
+  ask->is_checking = false;
+  finish(ask);
+}
+
+static const char *keep_validator(char out[FETCH_MAX_VALIDATOR_LEN + 1], const char *value) {
+  if (value == NULL || strlen(value) > FETCH_MAX_VALIDATOR_LEN) {
+    return NULL;
+  }
+  memcpy(out, value, strlen(value) + 1);
+  return out;
+}
+
+// check_later hands the answer to the thread. What is borrowed for the callback only has
+// to be kept.
+static void check_later(struct ocsp_ask *ask, const struct fetch_result *fetched) {
+  ask->response = fetch_take_body(fetched);
+  ask->result.response = bytes_of(ask->response, fetched->body.len);
+  ask->result.etag = keep_validator(ask->came_etag, fetched->etag);
+  ask->result.last_modified = keep_validator(ask->came_last_modified, fetched->last_modified);
+  ask->job = (struct job){.work = check, .done = on_checked, .arg = ask};
+  ask->is_checking = true;
+  jobs_start(ask->jobs, &ask->job);
+}
+
 static void on_fetched(void *arg, const struct fetch_result *fetched) {
   struct ocsp_ask *ask = arg;
-  struct ocsp_ask_result result = {
+
+  ask->fetch = NULL;
+  ask->result = (struct ocsp_ask_result){
       .fetch_fault = fetched->fault,
       .is_unchanged = fetched->is_unchanged,
       .response = fetched->body,
@@ -112,30 +168,18 @@ static void on_fetched(void *arg, const struct fetch_result *fetched) {
       .etag = fetched->etag,
       .last_modified = fetched->last_modified,
   };
-
-  ask->fetch = NULL;
-  if (result.fetch_fault != FETCH_NO_FAULT) {
-    (void)errmsg_set(&result.err, STATUS_OK, "%s", fetched->message);
-  } else if (!result.is_unchanged) {
-    check(ask, &result);
+  if (fetched->fault != FETCH_NO_FAULT) {
+    (void)errmsg_set(&ask->result.err, STATUS_OK, "%s", fetched->message);
+  } else if (!fetched->is_unchanged && ask->jobs != NULL && fetched->body.len > 0) {
+    check_later(ask, fetched);
+    return;
+  } else if (!fetched->is_unchanged) {
+    check(ask);
   }
-  if (should_post(ask, &result)) {
-    ask->is_post = true;
-    if (start_fetch(ask) == STATUS_OK) {
-      return;
-    }
-  }
-  ask->fn(ask->arg, &result);
-  ask_free(ask);
+  finish(ask);
 }
 
 // --- starting ------------------------------------------------------------------------------
-
-static void copy_validator(char out[FETCH_MAX_VALIDATOR_LEN + 1], const char *value) {
-  if (value != NULL && strlen(value) <= FETCH_MAX_VALIDATOR_LEN) {
-    memcpy(out, value, strlen(value) + 1);
-  }
-}
 
 static enum status copy_wish(struct ocsp_ask *ask, const struct ocsp_ask_wish *wish) {
   ask->url = strdup(wish->url);
@@ -145,8 +189,9 @@ static enum status copy_wish(struct ocsp_ask *ask, const struct ocsp_ask_wish *w
   ask->issuer_len = wish->issuer.len;
   ask->ca_path = wish->ca_path == NULL ? NULL : strdup(wish->ca_path);
   ask->min_this_update_s = wish->min_this_update_s;
-  copy_validator(ask->etag, wish->etag);
-  copy_validator(ask->last_modified, wish->last_modified);
+  (void)keep_validator(ask->etag, wish->etag);
+  (void)keep_validator(ask->last_modified, wish->last_modified);
+  ask->jobs = wish->jobs;
   ask->end_ms = clock_monotonic_ms() + (wish->limit_ms == 0 ? OCSP_ASK_LIMIT_MS : wish->limit_ms);
   ask->has_nonce = wish->has_nonce;
   ask->is_post = wish->has_nonce;  // a nonce is for one: no cache can help
@@ -192,6 +237,8 @@ out:
   ask_free(ask);
   return st;
 }
+
+bool ocsp_ask_is_checking(const struct ocsp_ask *ask) { return ask->is_checking; }
 
 void ocsp_ask_cancel(struct ocsp_ask *ask) {
   if (ask != NULL) {

@@ -13,6 +13,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 #include "common/http/http_client.h"
+#include "common/net/job.h"
 #include "common/revocation/fetch.h"
 #include "common/revocation/ocsp.h"
 
@@ -29,6 +30,7 @@ struct ocsp_ask_wish {
   const char *last_modified;  // the same
   int64_t limit_ms;           // 0: OCSP_ASK_LIMIT_MS
   const char *ca_path;        // for https:// responders; NULL: the system's trust
+  struct jobs *jobs;          // where the answer is checked; NULL: on the loop
 };
 
 struct ocsp_ask_result {
@@ -58,6 +60,9 @@ enum status ocsp_ask_start(struct ocsp_ask **out, struct http_client *client,
                            const struct ocsp_ask_wish *wish,
                            void (*fn)(void *arg, const struct ocsp_ask_result *result), void *arg,
                            struct errmsg *err);
+// ocsp_ask_is_checking: the answer is with the thread of jobs. Until the callback has run,
+// or jobs have ended (jobs_free), there is nothing that could be cancelled.
+bool ocsp_ask_is_checking(const struct ocsp_ask *ask);
 // ocsp_ask_cancel ends one whose callback has not run; it will not. NULL is allowed.
 void ocsp_ask_cancel(struct ocsp_ask *ask);
 

@@ -32,7 +32,8 @@
 
 enum item_state { ITEM_FREE, ITEM_IDLE, ITEM_WAITING, ITEM_ASKING, ITEM_GONE };
 
-// One chain. ITEM_GONE: removed while it stood in a queue, which frees it.
+// One chain. ITEM_GONE: removed while it stood in a queue, which frees it, or while an
+// answer about it was being checked, after which it is freed.
 struct item {
   uint64_t chain;
   uint32_t next;  // in its responder's queue, or among the free
@@ -51,8 +52,8 @@ struct responder {
 };
 
 // A question on its way.
-struct job {
-  LIST_ENTRY(job) link;
+struct question {
+  LIST_ENTRY(question) link;
   struct staple_fetch *fetch;
   uint32_t item;
   uint16_t responder;
@@ -73,7 +74,7 @@ struct staple_fetch {
   struct responder *responders;
   uint32_t num_responders;
   uint32_t turn;  // whose queue is looked at first
-  LIST_HEAD(, job) jobs;
+  LIST_HEAD(, question) questions;
   struct staple_fetch_stats stats;
 };
 
@@ -122,10 +123,10 @@ static int64_t backoff_s(unsigned num_failures, int64_t first_s, int64_t last_s)
   return by_chance(delay_s / 2, delay_s);
 }
 
-static int64_t retry_s(const struct item *item, const struct job *job,
+static int64_t retry_s(const struct item *item, const struct question *question,
                        const struct ocsp_ask_result *ask, int64_t now_s) {
   int64_t delay_s = backoff_s(item->num_failures, RETRY_FIRST_S, RETRY_LAST_S);
-  const int64_t left_s = job->next_update_s - now_s;
+  const int64_t left_s = question->next_update_s - now_s;
 
   if (left_s > 0 && delay_s > left_s / 8) {
     delay_s = left_s / 8 < RETRY_LEAST_S ? RETRY_LEAST_S : left_s / 8;
@@ -271,20 +272,21 @@ static void note_answer(struct responder *responder, const struct ocsp_ask_resul
 static void pump(struct staple_fetch *fetch);
 
 // outcome_of, and when to ask again.
-static enum staple_outcome judge(int64_t *out_next_s, struct item *item, const struct job *job,
-                                 const struct ocsp_ask_result *ask, int64_t now_s) {
+static enum staple_outcome judge(int64_t *out_next_s, struct item *item,
+                                 const struct question *question, const struct ocsp_ask_result *ask,
+                                 int64_t now_s) {
   const struct ocsp_answer *answer = &ask->answer;
   const int64_t fresh_s = ask->freshness.fresh_s;
   enum staple_outcome outcome = STAPLE_FAILED;
 
-  if (ocsp_ask_is_usable(ask) && ask->is_unchanged && job->next_update_s > now_s) {
+  if (ocsp_ask_is_usable(ask) && ask->is_unchanged && question->next_update_s > now_s) {
     item->num_failures = 0;
-    *out_next_s = staple_due_s(job->this_update_s, job->next_update_s, fresh_s, now_s);
+    *out_next_s = staple_due_s(question->this_update_s, question->next_update_s, fresh_s, now_s);
     *out_next_s = *out_next_s <= now_s ? now_s + RETRY_FIRST_S : *out_next_s;
     return STAPLE_SAME;
   }
   if (ocsp_ask_is_usable(ask) && ocsp_may_staple(answer, ask->fault, now_s)) {
-    outcome = answer->this_update_s == job->this_update_s ? STAPLE_SAME : STAPLE_NEW;
+    outcome = answer->this_update_s == question->this_update_s ? STAPLE_SAME : STAPLE_NEW;
     *out_next_s = staple_due_s(answer->this_update_s, answer->next_update_s, fresh_s, now_s);
     if (*out_next_s > now_s) {
       item->num_failures = 0;
@@ -297,7 +299,7 @@ static enum staple_outcome judge(int64_t *out_next_s, struct item *item, const s
     outcome = answer->status == OCSP_UNKNOWN ? STAPLE_UNKNOWN : STAPLE_UNFIT;
   }
   item->num_failures = (uint8_t)(item->num_failures + (item->num_failures < MAX_FAILURES ? 1 : 0));
-  *out_next_s = retry_s(item, job, ask, now_s);
+  *out_next_s = retry_s(item, question, ask, now_s);
   return outcome;
 }
 
@@ -313,23 +315,30 @@ static void count(struct staple_fetch_stats *stats, const struct staple_result *
 }
 
 static void on_asked(void *arg, const struct ocsp_ask_result *ask) {
-  struct job *job = arg;
-  struct staple_fetch *fetch = job->fetch;
+  struct question *question = arg;
+  struct staple_fetch *fetch = question->fetch;
   const int64_t now_s = clock_wall_s();
-  struct item *item = &fetch->items[job->item];
+  struct item *item = &fetch->items[question->item];
   const uint64_t chain = item->chain;
   struct staple_result result = {.ask = ask};
 
-  LIST_REMOVE(job, link);
+  LIST_REMOVE(question, link);
   fetch->stats.num_open--;
-  note_answer(&fetch->responders[job->responder], ask, now_s);
-  result.outcome = judge(&result.next_s, item, job, ask, now_s);
-  if (fetch->options.poll_s > 0 && result.next_s > now_s + fetch->options.poll_s) {
-    result.next_s = now_s + by_chance(fetch->options.poll_s - fetch->options.poll_s / 10, fetch->options.poll_s);
+  note_answer(&fetch->responders[question->responder], ask, now_s);
+  if (item->state == ITEM_GONE) {
+    let_go(fetch, question->item);
+    free(question);
+    pump(fetch);
+    return;
   }
-  set_due(fetch, job->item, result.next_s);
+  result.outcome = judge(&result.next_s, item, question, ask, now_s);
+  if (fetch->options.poll_s > 0 && result.next_s > now_s + fetch->options.poll_s) {
+    result.next_s = now_s + by_chance(fetch->options.poll_s - fetch->options.poll_s / 10,
+                                      fetch->options.poll_s);
+  }
+  set_due(fetch, question->item, result.next_s);
   count(&fetch->stats, &result);
-  free(job);
+  free(question);
   fetch->options.done(fetch->options.arg, chain, &result);
   pump(fetch);
 }
@@ -356,24 +365,25 @@ static enum status start_job(struct staple_fetch *fetch, uint32_t index, uint16_
       .last_modified = work->next_update_s > clock_wall_s() ? work->last_modified : NULL,
       .limit_ms = fetch->options.limit_ms,
       .ca_path = fetch->options.ca_path,
+      .jobs = fetch->options.jobs,
   };
-  struct job *job = calloc(1, sizeof(*job));
+  struct question *question = calloc(1, sizeof(*question));
   enum status st = STATUS_OK;
 
-  if (job == NULL) {
+  if (question == NULL) {
     return STATUS_MEMORY;
   }
-  job->fetch = fetch;
-  job->item = index;
-  job->responder = responder;
-  job->this_update_s = work->this_update_s;
-  job->next_update_s = work->next_update_s;
-  st = ocsp_ask_start(&job->ask, fetch->options.http, &wish, on_asked, job, NULL);
+  question->fetch = fetch;
+  question->item = index;
+  question->responder = responder;
+  question->this_update_s = work->this_update_s;
+  question->next_update_s = work->next_update_s;
+  st = ocsp_ask_start(&question->ask, fetch->options.http, &wish, on_asked, question, NULL);
   if (st != STATUS_OK) {
-    free(job);
+    free(question);
     return st;
   }
-  LIST_INSERT_HEAD(&fetch->jobs, job, link);
+  LIST_INSERT_HEAD(&fetch->questions, question, link);
   fetch->items[index].state = ITEM_ASKING;
   fetch->items[index].responder = responder;
   fetch->responders[responder].num_open++;
@@ -522,21 +532,21 @@ enum status staple_fetch_new(struct staple_fetch **out,
   }
   fetch->base_s = clock_wall_s();
   fetch->first_free = NO_ITEM;
-  LIST_INIT(&fetch->jobs);
+  LIST_INIT(&fetch->questions);
   *out = fetch;
   return STATUS_OK;
 }
 
 void staple_fetch_free(struct staple_fetch *fetch) {
-  struct job *job = NULL;
+  struct question *question = NULL;
 
   if (fetch == NULL) {
     return;
   }
-  while ((job = LIST_FIRST(&fetch->jobs)) != NULL) {
-    LIST_REMOVE(job, link);
-    ocsp_ask_cancel(job->ask);
-    free(job);
+  while ((question = LIST_FIRST(&fetch->questions)) != NULL) {
+    LIST_REMOVE(question, link);
+    ocsp_ask_cancel(question->ask);
+    free(question);
   }
   for (uint32_t i = 0; i < fetch->num_responders; i++) {
     free(fetch->responders[i].origin);
@@ -580,7 +590,7 @@ void staple_fetch_hurry(struct staple_fetch *fetch, uint32_t item) {
 }
 
 void staple_fetch_remove(struct staple_fetch *fetch, uint32_t item) {
-  struct job *job = NULL;
+  struct question *question = NULL;
 
   if (fetch->items[item].state == ITEM_FREE) {
     return;  // let go with STAPLE_NO_SOURCE
@@ -589,13 +599,17 @@ void staple_fetch_remove(struct staple_fetch *fetch, uint32_t item) {
     fetch->items[item].state = ITEM_GONE;
     return;
   }
-  LIST_FOREACH (job, &fetch->jobs, link) {
-    if (job->item == item) {
-      LIST_REMOVE(job, link);
-      ocsp_ask_cancel(job->ask);
-      fetch->responders[job->responder].num_open--;
+  LIST_FOREACH (question, &fetch->questions, link) {
+    if (question->item == item && ocsp_ask_is_checking(question->ask)) {
+      fetch->items[item].state = ITEM_GONE;
+      return;
+    }
+    if (question->item == item) {
+      LIST_REMOVE(question, link);
+      ocsp_ask_cancel(question->ask);
+      fetch->responders[question->responder].num_open--;
       fetch->stats.num_open--;
-      free(job);
+      free(question);
       timer_arm_ms(&fetch->timer, 0);  // a place has become free
       break;
     }

@@ -26,6 +26,7 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/http/http_client.h"
+#include "common/net/job.h"
 #include "common/net/loop.h"
 #include "common/revocation/ocsp_ask.h"
 
@@ -61,6 +62,7 @@ struct staple_result {
 struct staple_fetch_options {
   struct loop *loop;
   struct http_client *http;
+  struct jobs *jobs;              // where answers are checked; NULL: on the loop
   size_t max_open;                // questions at a time; 0: 32
   size_t max_open_per_responder;  // 0: 4
   int64_t limit_ms;               // of one; 0: OCSP_ASK_LIMIT_MS
@@ -89,7 +91,9 @@ struct staple_fetch_stats {
 struct staple_fetch;
 
 enum status staple_fetch_new(struct staple_fetch **out, const struct staple_fetch_options *options);
-void staple_fetch_free(struct staple_fetch *fetch);  // without callbacks; NULL is allowed
+// staple_fetch_free ends without callbacks. Its jobs must have ended (jobs_free first). NULL
+// is allowed.
+void staple_fetch_free(struct staple_fetch *fetch);
 
 // staple_fetch_add: `chain` is the caller's word for a chain that names a responder, due
 // first at `due_s` (staple_due_s, or 0: now). *out_item is the handle. STATUS_MEMORY,

@@ -9,11 +9,13 @@
 #include <openssl/x509.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "common/base/clock.h"
@@ -55,6 +57,7 @@ static unsigned num_wanted;
 static unsigned num_loads;
 static struct loop *loop;
 static struct http_client *http;
+static struct jobs *jobs;
 static struct staple_fetch *fetch;
 static struct timer guard;
 static struct web web;
@@ -129,9 +132,11 @@ static int set_up(void **state) {
   web_start(&web);
   assert_int_equal(loop_new(&loop), STATUS_OK);
   assert_int_equal(http_client_new(&http, loop), STATUS_OK);
+  assert_int_equal(jobs_new(&jobs, loop), STATUS_OK);
   assert_int_equal(timer_init(&guard, loop, on_guard, NULL), STATUS_OK);
   const struct staple_fetch_options options = {.loop = loop,
                                                .http = http,
+                                               .jobs = jobs,
                                                .max_open = 6,
                                                .max_open_per_responder = 2,
                                                .limit_ms = GUARD_MS,
@@ -143,6 +148,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
   (void)state;
+  jobs_free(jobs);
   staple_fetch_free(fetch);
   http_client_free(http);
   timer_cleanup(&guard);
@@ -319,6 +325,66 @@ static void asks_a_responder_few_things_at_a_time(void **state) {
   assert_int_equal(stats.num_open + stats.num_waiting, 0);
 }
 
+// A check that takes its time: others stand behind it.
+static atomic_bool may_end;
+static void take_time(void *arg) {
+  (void)arg;
+  while (!atomic_load(&may_end)) {
+    (void)usleep(1000);
+  }
+}
+static void took_time(void *arg) { (void)arg; }
+
+static void stop_loop(void *arg) {
+  (void)arg;
+  loop_stop(loop);
+}
+
+// go_on_until runs the loop until the page was asked for, and for a moment more.
+static void go_on_until(const char *path, unsigned num) {
+  struct timer look;
+  assert_int_equal(timer_init(&look, loop, stop_loop, NULL), STATUS_OK);
+  for (int rest = 10; rest > 0; rest -= web_num_asked(&web, path) >= num ? 1 : 0) {
+    timer_arm_ms(&look, 5);
+    loop_run(loop);
+  }
+  timer_cleanup(&look);
+}
+
+static void may_be_removed_while_its_answer_is_checked(void **state) {
+  (void)state;
+  struct job slow = {.work = take_time, .done = took_time};
+  struct staple_fetch_stats stats;
+  atomic_store(&may_end, false);
+  jobs_start(jobs, &slow);
+  struct chain *gone = add(web_url(&web, "/a"));
+  struct chain *stays = add(web_url(&web, "/b"));
+  say(gone, "/a", &(struct test_ocsp){0}, OCSP_TYPE);
+  say(stays, "/b", &(struct test_ocsp){0}, OCSP_TYPE "ETag: \"one\"\r\n");
+  go_on_until("/a", 1);
+  go_on_until("/b", 1);
+  assert_int_equal(stays->num_done, 0);  // nothing is checked on the loop
+  staple_fetch_remove(fetch, gone->item);
+  atomic_store(&may_end, true);
+  wait_for(1);
+  assert_int_equal(stays->outcome, STAPLE_NEW);
+  assert_string_equal(stays->etag, "\"one\"");  // though what came with it was let go
+  assert_int_equal(gone->num_done, 0);
+  staple_fetch_read_stats(fetch, &stats);
+  assert_int_equal(stats.num_chains, 1);
+  assert_int_equal(stats.num_open, 0);
+
+  // And all may end while one is.
+  struct job last = {.work = take_time, .done = took_time};
+  atomic_store(&may_end, false);
+  jobs_start(jobs, &last);
+  staple_fetch_hurry(fetch, stays->item);
+  go_on_until("/b", 2);
+  atomic_store(&may_end, true);
+  jobs_free(jobs);
+  jobs = NULL;
+}
+
 static void gives_a_slow_responder_up(void **state) {
   (void)state;
   staple_fetch_free(fetch);
@@ -415,6 +481,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(never_puts_a_worse_one_in_its_place, set_up, tear_down),
       cmocka_unit_test_setup_teardown(backs_off_by_chance_and_obeys_retry_after, set_up, tear_down),
       cmocka_unit_test_setup_teardown(asks_a_responder_few_things_at_a_time, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(may_be_removed_while_its_answer_is_checked, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(gives_a_slow_responder_up, set_up, tear_down),
       cmocka_unit_test_setup_teardown(leaves_a_dead_responder_alone, set_up, tear_down),
       cmocka_unit_test_setup_teardown(lets_go_of_chains_with_nobody_to_ask, set_up, tear_down),
