@@ -48,7 +48,8 @@ def fake_program(folder, name, script):
     return f"{folder}:{os.environ['PATH']}"
 
 
-@pytest.mark.parametrize("name", ["floor", "peers", "distance", "switch", "outage", "keyserver"])
+@pytest.mark.parametrize("name", ["floor", "peers", "distance", "switch", "outage", "keyserver",
+                                  "proxy"])
 def test_study_runs_and_reports(tmp_path, name):
     done = smoke(tmp_path, name)
     assert done.returncode == 0, done.stderr
@@ -66,7 +67,7 @@ def test_study_runs_and_reports(tmp_path, name):
 def test_lists_all_studies():
     done = bench("--list")
     assert done.returncode == 0
-    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver"):
+    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver", "proxy"):
         assert f"\n{name} " in "\n" + done.stdout
 
 
