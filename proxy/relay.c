@@ -62,16 +62,23 @@ static void end_up(struct conn *conn) {
   }
 }
 
+// May SSL_read give anything? The library takes no byte of a record before it has asked for
+// it, so what it holds is either plain text or a piece of a record that waits for the socket.
+static bool may_open(const struct conn *conn, const SSL *ssl) {
+  const struct end *client = &conn->client;
+  return block_len(conn->in) > 0 || (client->ready & IO_READABLE) != 0 || client->has_ended ||
+         client->is_broken || SSL_pending(ssl) > 0;
+}
+
 // Opens records into `up`. Returns false when the client broke TLS or the
 // connection; else client.has_ended says whether more may come.
 static bool open_records(struct conn *conn, size_t *out_len) {
+  SSL *ssl = transport_use(conn);
   *out_len = 0;
-  while (block_room(conn->up) > 0) {
-    SSL *ssl = transport_use(conn);
-    int n = 0;
+  while (block_room(conn->up) > 0 && may_open(conn, ssl)) {
     int error = 0;
-    ERR_clear_error();
-    n = SSL_read(ssl, block_free(conn->up), (int)block_room(conn->up));
+    // It clears the error queue first, as SSL_write does.
+    int n = SSL_read(ssl, block_free(conn->up), (int)block_room(conn->up));
     if (n > 0) {
       block_add(conn->up, (size_t)n);
       *out_len += (size_t)n;
@@ -142,9 +149,7 @@ static bool seal_records(struct conn *conn, bool *out_has_moved) {
   while (block_len(conn->down) > 0) {
     SSL *ssl = transport_use(conn);
     size_t len = block_len(conn->down) < RECORD_MAX_LEN ? block_len(conn->down) : RECORD_MAX_LEN;
-    int n = 0;
-    ERR_clear_error();
-    n = SSL_write(ssl, block_bytes(conn->down), (int)len);
+    int n = SSL_write(ssl, block_bytes(conn->down), (int)len);
     if (n <= 0) {
       if (SSL_get_error(ssl, n) != SSL_ERROR_WANT_WRITE) {
         conn->client.is_broken = true;
