@@ -31,12 +31,12 @@
 #include "proxy/shedding.h"
 #include "proxy/site.h"
 #include "proxy/state_file.h"
+#include "proxy/ticket_schedule.h"
 #include "proxy/ticketing.h"
 #include "proxy/worker.h"
 #include "version.h"
 
-#define OTHER_FILES 128       // descriptors that are not connections
-#define ROTATE_RETRY_MS 1000  // all room of the ticket keys was being read
+#define OTHER_FILES 128  // descriptors that are not connections
 #define METRICS_MAX_CONNECTIONS 64
 
 struct control {
@@ -66,7 +66,7 @@ struct control {
   struct admin_host admin_host;
   struct admin *admin;
   struct http_server *metrics_server;
-  struct timer rotate;
+  struct ticket_schedule ticket_schedule;
   struct timer watch_audit;
   struct timer drain;
   bool is_draining;
@@ -167,6 +167,7 @@ static void put_in_force(struct control *control, struct plan *plan) {
   control->sites = site;
   control->site = site;
   memory_watch_set(control->memory, site->options.limits.memory);
+  ticket_schedule_put(&control->ticket_schedule, site);
   if (credentials_set_site(control->credentials, site) != STATUS_OK) {
     log_error(0, "credentials", "reason=no_memory");
   }
@@ -183,10 +184,6 @@ static void put_in_force(struct control *control, struct plan *plan) {
     worker_post_site(control->workers[i], plan->views[i], &listening);
   }
   *plan = (struct plan){0};
-}
-
-static int64_t rotate_ms(const struct control *control) {
-  return control->site->options.tickets.rotate_ms;
 }
 
 static bool is_same(const char *a, const char *b) {
@@ -232,7 +229,6 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
   TRY(credentials_prepare(control->credentials, plan.site));
   warn_of_ignored(&control->site->options, &plan.site->options);
   put_in_force(control, &plan);
-  timer_arm_ms(&control->rotate, rotate_ms(control));
 
 out:
   plan_cleanup(&plan);
@@ -296,13 +292,6 @@ static void on_terminate(void *arg) {
   timer_arm_ms(&control->drain, control->site->options.limits.drain_ms);
 }
 
-static void on_rotate(void *arg) {
-  struct control *control = arg;
-  enum status st = tickets_rotate(control->tickets);
-  timer_arm_ms(&control->rotate, st == STATUS_OK ? rotate_ms(control) : ROTATE_RETRY_MS);
-  log_debug(0, "ticket_keys", "rotated=%s", status_name(st));
-}
-
 static void on_watch_audit(void *arg) {
   struct control *control = arg;
   audit_log_watch(&control->audit, "switches are made without it");
@@ -334,6 +323,7 @@ static void write_metrics(void *arg, struct metrics_text *text) {
   const struct metrics_source source = metrics_source(control);
   const struct shedding_source shedding = shedding_source(control);
   metrics_write(&source, text);
+  ticket_schedule_write_metrics(&control->ticket_schedule, text);
   shedding_write_metrics(&shedding, text);
   if (control->lookup != NULL) {
     lookup_write_metrics(control->lookup, text);
@@ -506,7 +496,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   TRY(states_new(&control->states));
   TRY(tickets_new(&control->tickets, &ticketing_hooks));
   TRY(memory_watch_new(&control->memory, control->loop));
-  TRY(timer_init(&control->rotate, control->loop, on_rotate, control));
+  TRY(ticket_schedule_init(&control->ticket_schedule, control->loop, control->tickets));
   TRY(timer_init(&control->watch_audit, control->loop, on_watch_audit, control));
   TRY(timer_init(&control->drain, control->loop, on_drain_over, control));
   *out = control;
@@ -681,7 +671,6 @@ enum status control_start(struct control *control, struct errmsg *err) {
   control->site = NULL;
   control->sites = NULL;
   put_in_force(control, &plan);
-  timer_arm_ms(&control->rotate, rotate_ms(control));
   timer_arm_ms(&control->watch_audit, AUDIT_LOG_WATCH_MS);
   if (announce(control, fds, metrics_fd, admin_fd, err) != STATUS_OK) {
     log_warn(0, "not_announced", "reason=\"%s\"",
@@ -733,7 +722,7 @@ void control_free(struct control *control) {
   tickets_free(control->tickets);
   state_file_close(control->state_file);
   states_free(control->states);
-  timer_cleanup(&control->rotate);
+  ticket_schedule_cleanup(&control->ticket_schedule);
   timer_cleanup(&control->watch_audit);
   timer_cleanup(&control->drain);
   audit_log_close(&control->audit);

@@ -10,6 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "proxy/signer.h"
+#include "proxy/ticket_schedule.h"
 
 #ifdef DEPUTY_BENCH_LOCAL_KEY
 #include "bench/local_key.h"
@@ -234,6 +235,13 @@ enum status site_new(struct site **out, struct options *options, struct states *
   if (options_has_issuers(&site->options)) {
     TRY(try_identity(&site->options.issuers.tls, "issuers.tls", err));
   }
+  if (site->options.tickets.key_file != NULL) {
+    st = ticket_schedule_read(&site->ticket_keys, site->options.tickets.key_file, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "tickets.key_file");
+      goto out;
+    }
+  }
   TRY(fill_store(site, states, previous, err));
   *out = site;
   site = NULL;
@@ -259,6 +267,7 @@ void site_free(struct site *site) {
   free(site->policies);
   free(site->of_store.alpn);
   tls_policies_cleanup(&site->tls);
+  secret_wipe(&site->ticket_keys);
   options_cleanup(&site->options);
   free(site);
 }

@@ -13,6 +13,7 @@
 
 #include "certstore/certstore.h"
 #include "common/base/errmsg.h"
+#include "common/base/secret.h"
 #include "common/base/status.h"
 #include "proxy/options.h"
 #include "proxy/origin.h"
@@ -34,6 +35,7 @@ struct site {
   struct policy of_store;   // of all names that are in a store
   struct origin origin;
   struct tls_policies tls;
+  struct secret ticket_keys;  // struct ticket_keys of tickets.key_file; empty: none
   // Says which key servers and what own identity; equal ones may be shared.
   uint8_t key_servers_id[32];
   size_t num_views;   // control's: those that have not been released

@@ -88,10 +88,14 @@ const struct config_option ticket_option_rows[] = {
                                           "resumption."},
   {"rotate_every", CONFIG_DURATION, PLACE(ticket_options, rotate_ms), .fallback = "6h",
    .min = SECOND, .max = 7 * DAY,
-   .help = "A new ticket key this often; the two before it still open tickets."},
+   .help = "A new ticket key this often; the two before it still open tickets. With key_file its "
+           "times count instead."},
   {"past_dc", CONFIG_DURATION, PLACE(ticket_options, past_dc_ms), .fallback = "0s", .min = 0,
    .max = 7 * DAY,
    .help = "How long a session that a delegated credential authenticated may outlive it."},
+  {"key_file", CONFIG_PATH, PLACE(ticket_options, key_file),
+   .help = "File of ticket keys that several machines share, and that outlive a restart; none: keys "
+           "of this process, in memory alone. Readable by its owner only; read again on a reload."},
   {0},
 };
 // clang-format on

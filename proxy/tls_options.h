@@ -53,6 +53,7 @@ struct ticket_options {
   int64_t lifetime_ms;
   int64_t rotate_ms;
   int64_t past_dc_ms;
+  char *key_file;  // NULL: keys of our own
 };
 
 extern const struct config_option tls_option_rows[];       // struct tls_options

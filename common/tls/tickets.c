@@ -16,7 +16,9 @@
 
 #include <openssl/aead.h>
 #include <openssl/bytestring.h>
+#include <openssl/digest.h>
 #include <openssl/err.h>
+#include <openssl/hkdf.h>
 #include <openssl/mem.h>
 #include <openssl/rand.h>
 #include <pthread.h>
@@ -26,7 +28,7 @@
 
 #include "common/base/clock.h"
 
-#define NAME_LEN 16u
+#define NAME_LEN TICKET_NAME_LEN
 #define KEY_LEN 32u
 #define NONCE_LEN 12u
 #define TAG_LEN 16u
@@ -35,7 +37,7 @@
 #define CACHE_LINE 64
 
 // More slots than keys: a dropped key may still have a reader when the next is made.
-#define NUM_SLOTS (2 * TICKET_NUM_KEYS + 2)
+#define NUM_SLOTS (2 * TICKET_MAX_KEYS + 2)
 #define NO_SLOT 0xffu
 
 struct slot {
@@ -48,13 +50,13 @@ struct slot {
 
 struct tickets {
   // The slots of the keys, current first, one byte each.
-  _Atomic uint32_t order;
+  _Atomic uint64_t order;
   struct ticket_hooks hooks;
   struct slot slots[NUM_SLOTS];
 };
 
-_Static_assert(NAME_LEN + KEY_LEN == TICKET_KEY_LEN, "a key is its name and its secret");
-_Static_assert(TICKET_NUM_KEYS <= 4, "order has a byte for each");
+_Static_assert(TICKET_MAX_KEYS == 8, "order has a byte for each");
+_Static_assert(TICKET_NUM_KEYS < TICKET_MAX_KEYS, "and for those of tickets_rotate");
 
 static pthread_once_t index_once = PTHREAD_ONCE_INIT;
 static int ctx_index = -1;
@@ -66,18 +68,30 @@ static void make_index(void) {
 
 // --- keys ------------------------------------------------------------------------
 
-static unsigned slot_at(uint32_t order, unsigned rank) { return (order >> (8 * rank)) & 0xffu; }
+static unsigned slot_at(uint64_t order, unsigned rank) {
+  return (unsigned)(order >> (8 * rank)) & 0xffu;
+}
 
-static uint32_t order_with(uint32_t order, unsigned first) {
-  uint32_t mask = TICKET_NUM_KEYS == 4 ? UINT32_MAX : (1u << (8 * TICKET_NUM_KEYS)) - 1;
+// order_after is `order` with this slot before all others, of which TICKET_NUM_KEYS stay.
+static uint64_t order_after(uint64_t order, unsigned first) {
+  const uint64_t none = UINT64_MAX << (8 * TICKET_NUM_KEYS);
 
-  return ((order << 8) | first) & mask;
+  return order << 8 | first | none;
+}
+
+static bool has_slot(uint64_t order, unsigned slot) {
+  for (unsigned rank = 0; rank < TICKET_MAX_KEYS; rank++) {
+    if (slot_at(order, rank) == slot) {
+      return true;
+    }
+  }
+  return false;
 }
 
 // slot_acquire borrows the key of a rank until slot_release; NULL: none there, or
 // it is being dropped at this moment.
 static struct slot *slot_acquire(struct tickets *tickets, unsigned rank) {
-  unsigned index = slot_at(atomic_load(&tickets->order), rank);
+  const unsigned index = slot_at(atomic_load(&tickets->order), rank);
   struct slot *slot;
 
   if (index == NO_SLOT) {
@@ -104,13 +118,24 @@ static void slot_wipe(struct slot *slot) {
   slot->is_made = false;
 }
 
-static enum status slot_fill(struct slot *slot) {
+// derive makes a name or a key of the secret: neither tells anything of the other.
+static bool derive(uint8_t *out, size_t len, const char *what,
+                   const uint8_t secret[TICKET_SECRET_LEN]) {
+  return HKDF(out, len, EVP_sha256(), secret, TICKET_SECRET_LEN, NULL, 0, (const uint8_t *)what,
+              strlen(what)) == 1;
+}
+
+static bool derive_name(uint8_t out[NAME_LEN], const uint8_t secret[TICKET_SECRET_LEN]) {
+  return derive(out, NAME_LEN, "deputy ticket key name", secret);
+}
+
+static enum status slot_fill(struct slot *slot, const uint8_t secret[TICKET_SECRET_LEN]) {
   uint8_t key[KEY_LEN];
   int ok;
 
-  RAND_bytes(slot->name, sizeof slot->name);
-  RAND_bytes(key, sizeof key);
-  ok = EVP_AEAD_CTX_init(&slot->aead, EVP_aead_aes_256_gcm(), key, sizeof key, TAG_LEN, NULL);
+  ok = derive_name(slot->name, secret) &&
+       derive(key, sizeof key, "deputy ticket key AES-256-GCM", secret) &&
+       EVP_AEAD_CTX_init(&slot->aead, EVP_aead_aes_256_gcm(), key, sizeof key, TAG_LEN, NULL);
   OPENSSL_cleanse(key, sizeof key);
   slot->is_made = ok;
   if (!ok) {
@@ -136,24 +161,88 @@ static unsigned take_free_slot(struct tickets *tickets) {
   return found;
 }
 
+// put_key makes a key in a free slot. Nobody reads it before it is in the order.
+static enum status put_key(unsigned *out, struct tickets *tickets,
+                           const uint8_t secret[TICKET_SECRET_LEN]) {
+  const unsigned slot = take_free_slot(tickets);
+  enum status st = STATUS_OK;
+
+  if (slot == NO_SLOT) {
+    return STATUS_AGAIN;  // a thread has slept in each of them: next time
+  }
+  st = slot_fill(&tickets->slots[slot], secret);
+  if (st == STATUS_OK) {
+    atomic_store(&tickets->slots[slot].is_used, true);
+    *out = slot;
+  }
+  return st;
+}
+
+// put_order makes this the order; slots that are not in it go out of use.
+static void put_order(struct tickets *tickets, uint64_t order) {
+  atomic_store(&tickets->order, order);
+  for (unsigned i = 0; i < NUM_SLOTS; i++) {
+    if (!has_slot(order, i)) {
+      atomic_store(&tickets->slots[i].is_used, false);
+    }
+  }
+}
+
 enum status tickets_rotate(struct tickets *tickets) {
   enum status st = STATUS_OK;
-  uint32_t order = atomic_load(&tickets->order);
-  unsigned last = slot_at(order, TICKET_NUM_KEYS - 1);
-  unsigned next = take_free_slot(tickets);
+  const uint64_t order = atomic_load(&tickets->order);
+  uint8_t secret[TICKET_SECRET_LEN];
+  unsigned next = NO_SLOT;
 
-  if (next == NO_SLOT) {
-    TRY(STATUS_AGAIN);  // a thread has slept in each of them: next time
+  RAND_bytes(secret, sizeof secret);
+  TRY(put_key(&next, tickets, secret));
+  put_order(tickets, order_after(order, next));
+
+out:
+  OPENSSL_cleanse(secret, sizeof secret);
+  return st;
+}
+
+// find_key finds the slot of a key that is in use, or NO_SLOT.
+static unsigned find_key(const struct tickets *tickets, const uint8_t name[NAME_LEN]) {
+  for (unsigned i = 0; i < NUM_SLOTS; i++) {
+    if (atomic_load(&tickets->slots[i].is_used) &&
+        memcmp(tickets->slots[i].name, name, NAME_LEN) == 0) {
+      return i;
+    }
   }
-  TRY(slot_fill(&tickets->slots[next]));
-  atomic_store(&tickets->slots[next].is_used, true);
-  atomic_store(&tickets->order, order_with(order, next));
-  if (last != NO_SLOT) {
-    atomic_store(&tickets->slots[last].is_used, false);
+  return NO_SLOT;
+}
+
+enum status tickets_set(struct tickets *tickets, const uint8_t *const *secrets, size_t num,
+                        size_t current) {
+  enum status st = STATUS_OK;
+  const uint64_t before = atomic_load(&tickets->order);
+  uint64_t order = UINT64_MAX;
+
+  CHECK(num > 0 && num <= TICKET_MAX_KEYS && current < num);
+  for (size_t i = 0; i < num; i++) {
+    // The current one last, as each is put before the others.
+    const uint8_t *secret = secrets[(current + 1 + i) % num];
+    uint8_t name[NAME_LEN];
+    unsigned slot = NO_SLOT;
+
+    TRY(derive_name(name, secret) ? STATUS_OK : STATUS_CRYPTO);
+    slot = find_key(tickets, name);
+    if (slot == NO_SLOT) {
+      TRY(put_key(&slot, tickets, secret));
+    }
+    order = order << 8 | slot;
   }
 
 out:
+  // On failure the new ones go again, and all is as it was.
+  put_order(tickets, st == STATUS_OK ? order : before);
   return st;
+}
+
+const uint8_t *tickets_key_name(const struct tickets *tickets) {
+  return tickets->slots[slot_at(atomic_load(&tickets->order), 0)].name;
 }
 
 enum status tickets_new(struct tickets **out, const struct ticket_hooks *hooks) {
@@ -166,7 +255,7 @@ enum status tickets_new(struct tickets **out, const struct ticket_hooks *hooks) 
   }
   memset(tickets, 0, sizeof *tickets);
   tickets->hooks = *hooks;
-  atomic_init(&tickets->order, UINT32_MAX);
+  atomic_init(&tickets->order, UINT64_MAX);
   TRY(tickets_rotate(tickets));
   *out = tickets;
   tickets = NULL;
@@ -279,7 +368,7 @@ static enum ssl_ticket_aead_result_t on_open(SSL *ssl, uint8_t *out, size_t *out
   if (tickets == NULL || len < OVERHEAD) {
     return ssl_ticket_aead_ignore_ticket;
   }
-  for (unsigned rank = 0; rank < TICKET_NUM_KEYS && !is_open; rank++) {
+  for (unsigned rank = 0; rank < TICKET_MAX_KEYS && !is_open; rank++) {
     is_open = open_by(tickets, rank, out, &opened_len, max, in, len);
   }
   ERR_clear_error();

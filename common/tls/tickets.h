@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// tickets: session tickets sealed by keys that rotate, with our own facts inside
-// the seal: when resumption must end (the DC's end bounds it) and which chain
-// authenticated the session. A ticket past its end, of an unknown key, or of a
-// chain that was taken out of service is ignored: a full handshake follows.
-// RFC 8446 section 4.6.1; RFC 9345 leaves this to the server.
+// tickets: session tickets sealed by keys that rotate, or that machines share, with our own facts
+// inside the seal: when resumption must end (the DC's end bounds it) and which chain authenticated
+// the session. A ticket past its end, of an unknown key, or of a chain that was taken out of
+// service is ignored: a full handshake follows. RFC 8446 section 4.6.1; RFC 9345 leaves this to the
+// server.
 #ifndef DEPUTY_COMMON_TLS_TICKETS_H_
 #define DEPUTY_COMMON_TLS_TICKETS_H_
 
@@ -13,8 +13,9 @@
 
 #include "common/base/status.h"
 
-#define TICKET_KEY_LEN 48u  // name (16) and AES-256-GCM key (32)
-#define TICKET_NUM_KEYS 3u  // current first, then earlier ones that still open
+#define TICKET_SECRET_LEN 32u  // what name and AES-256-GCM key of a ticket key come from
+#define TICKET_NUM_KEYS 3u     // of tickets_rotate: current first, then earlier ones
+#define TICKET_MAX_KEYS 8u     // of tickets_set
 
 // Facts that go into and come out of a ticket.
 struct ticket_facts {
@@ -44,6 +45,17 @@ void tickets_free(struct tickets *tickets);
 //   STATUS_AGAIN  all room is taken by keys that are still being read; the keys are
 //                 as before
 enum status tickets_rotate(struct tickets *tickets);
+
+// tickets_set makes these the keys, and drops all others: secrets[current] seals, each
+// opens. Sets of the same secrets open each other's tickets, on all machines. Keys that
+// are there already stay as they are. As tickets_rotate, and STATUS_CRYPTO.
+enum status tickets_set(struct tickets *tickets, const uint8_t *const *secrets, size_t num,
+                        size_t current);
+
+// tickets_key_name borrows the name of the key that seals (16 bytes, no secret), for logs:
+// on the thread that rotates, until it does so again.
+#define TICKET_NAME_LEN 16u
+const uint8_t *tickets_key_name(const struct tickets *tickets);
 
 // tickets_attach makes `ctx` seal and open with this set, which must outlive it, and
 // keeps no sessions by id; `lifetime_s` bounds the lifetime that clients are told and

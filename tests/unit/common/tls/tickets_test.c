@@ -296,6 +296,73 @@ static void ignores_tickets_of_another_set(void **state) {
   ends_cleanup(&other);
 }
 
+// --- keys that are shared ---------------------------------------------------------------
+
+static const uint8_t secrets[TICKET_MAX_KEYS + 1][TICKET_SECRET_LEN] = {{1}, {2}, {3}, {4}, {5},
+                                                                        {6}, {7}, {8}, {9}};
+
+// Gives the set secrets[first] and those behind it; the one at `current` of them seals.
+static void share(struct ends *ends, size_t first, size_t num, size_t current) {
+  const uint8_t *list[TICKET_MAX_KEYS];
+
+  for (size_t i = 0; i < num; i++) {
+    list[i] = secrets[first + i];
+  }
+  assert_int_equal(tickets_set(ends->tickets, list, num, current), STATUS_OK);
+}
+
+static void sets_of_one_secret_open_each_others_tickets(void **state) {
+  (void)state;
+  for (uint16_t version = TLS1_2_VERSION; version <= TLS1_3_VERSION; version++) {
+    struct ends ends, other;
+    SSL_SESSION *session;
+
+    ends_init(&other, version);
+    share(&other, 0, 2, 1);
+    session = first_session(&other);
+    ends_init(&ends, version);
+    assert_false(shake(&ends, session));
+    share(&ends, 0, 1, 0);  // not that one
+    assert_false(shake(&ends, session));
+    share(&ends, 0, 2, 0);  // that one, before it seals here
+    assert_true(shake(&ends, session));
+    share(&ends, 1, TICKET_MAX_KEYS, TICKET_MAX_KEYS - 1);
+    assert_true(shake(&ends, session));
+    share(&ends, 2, 1, 0);
+    assert_false(shake(&ends, session));
+    SSL_SESSION_free(session);
+    ends_cleanup(&ends);
+    ends_cleanup(&other);
+  }
+}
+
+static void keys_that_stay_are_not_made_anew(void **state) {
+  struct ends ends;
+  SSL_SESSION *session;
+  const uint8_t *name;
+  (void)state;
+
+  ends_init(&ends, TLS1_3_VERSION);
+  share(&ends, 0, 3, 2);
+  session = first_session(&ends);
+  name = tickets_key_name(ends.tickets);
+  for (int i = 0; i < 100; i++) {
+    share(&ends, 0, 3, (size_t)i % 3);
+    assert_true(shake(&ends, session));
+  }
+  share(&ends, 1, TICKET_MAX_KEYS, 1);
+  assert_ptr_equal(tickets_key_name(ends.tickets), name);  // the same slot
+  // Back to keys of its own: the shared ones go as others would.
+  for (unsigned i = 1; i < TICKET_NUM_KEYS; i++) {
+    assert_int_equal(tickets_rotate(ends.tickets), STATUS_OK);
+    assert_true(shake(&ends, session));
+  }
+  assert_int_equal(tickets_rotate(ends.tickets), STATUS_OK);
+  assert_false(shake(&ends, session));
+  SSL_SESSION_free(session);
+  ends_cleanup(&ends);
+}
+
 static bool shake_with(struct ends *ends, SSL_SESSION *session, const uint8_t *ticket, size_t len) {
   assert_true(SSL_SESSION_set_ticket(session, ticket, len));
   return shake(ends, session);
@@ -406,6 +473,8 @@ int main(void) {
       cmocka_unit_test(ignores_what_the_owner_refuses),
       cmocka_unit_test(opens_with_earlier_keys_until_they_are_dropped),
       cmocka_unit_test(ignores_tickets_of_another_set),
+      cmocka_unit_test(sets_of_one_secret_open_each_others_tickets),
+      cmocka_unit_test(keys_that_stay_are_not_made_anew),
       cmocka_unit_test(ignores_tickets_that_were_altered),
       cmocka_unit_test(rotates_under_running_handshakes),
   };
