@@ -2,6 +2,7 @@
 #include "proxy/conn.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -134,13 +135,26 @@ static void close_end(struct end *end) {
   end->fd = -1;
 }
 
-// Lets the origin know that the client did not end in order.
-static void abort_origin(struct conn *conn) {
+// Closes by a reset; what the kernel has still to send is dropped.
+static void abort_end(struct end *end) {
   const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
-  if (conn->origin.fd >= 0) {
-    (void)setsockopt(conn->origin.fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-    close_end(&conn->origin);
+  if (end->fd >= 0) {
+    (void)setsockopt(end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    close_end(end);
   }
+}
+
+// Lets the origin know that the client did not end in order.
+static void abort_origin(struct conn *conn) { abort_end(&conn->origin); }
+
+// Has the other end said that all of our bytes, and our FIN, have come? Always, where
+// the kernel does not tell.
+static bool has_taken_all(const struct end *end) {
+  struct tcp_info info = {0};
+  socklen_t len = sizeof(info);
+  return getsockopt(end->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+         info.tcpi_state == TCP_FIN_WAIT2 || info.tcpi_state == TCP_TIME_WAIT ||
+         info.tcpi_state == TCP_CLOSE;
 }
 
 // An orderly end of our direction: the close_notify is in conn->out.
@@ -376,10 +390,16 @@ static enum step expire_connect(struct conn *conn) {
 
 // --- RELAY, HALF ---------------------------------------------------------------------------
 
-// Bytes moved, or may have: the idle clock starts again.
+// The idle clock starts again when bytes got through to the other side. Pieces of a
+// record that never ends, empty records and the like do not, and hold nothing open.
 static void touch(struct conn *conn) {
+  uint64_t moved = conn->bytes_up + conn->bytes_down + conn->bytes_out;
   int64_t now_ms = loop_now_ms(conn->worker->loop);
   int64_t limit = limit_ms(conn, conn->state);
+  if (moved == conn->moved) {
+    return;
+  }
+  conn->moved = moved;
   if (now_ms - conn->touched_ms > limit / TOUCHES_PER_LIMIT) {
     conn->touched_ms = now_ms;
     deadline_set(&conn->worker->deadlines, &conn->deadline, conn->state, limit);
@@ -410,6 +430,8 @@ static enum step step_relay(struct conn *conn) {
       abort_origin(conn);
       return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
     case RELAY_CLIENT_WRONG:
+      count(&conn->worker->counters.faults[fault_of_error(ERR_peek_error())]);
+      ERR_clear_error();
       abort_origin(conn);
       return finish(conn, OUTCOME_CLIENT_PROTOCOL, CONN_DRAIN);
     case RELAY_ORIGIN_BROKEN:
@@ -458,7 +480,14 @@ static enum step step_drain(struct conn *conn) {
   return enter(conn, CONN_CLOSED);
 }
 
-static enum step expire_drain(struct conn *conn) { return enter(conn, CONN_CLOSED); }
+// Whoever does not read would have the kernel keep our last bytes, a buffer full of
+// them, for minutes after the close.
+static enum step expire_drain(struct conn *conn) {
+  if (!has_taken_all(&conn->client)) {
+    abort_end(&conn->client);
+  }
+  return enter(conn, CONN_CLOSED);
+}
 
 // --- life ------------------------------------------------------------------------------------
 

@@ -115,6 +115,8 @@ struct conn {
   uint64_t bytes_in;    // sealed bytes that came
   uint64_t bytes_up;    // plain bytes the origin took
   uint64_t bytes_down;  // plain bytes from the origin
+  uint64_t bytes_out;   // sealed bytes that the client's socket took
+  uint64_t moved;       // the sum of the last three when the idle deadline was last looked at
   int64_t accepted_us;
   uint64_t address_key;   // where its address is counted (address_table.h); 0: nowhere
   int64_t touched_ms;     // when the idle deadline was last set

@@ -8,6 +8,7 @@
 #include "common/tls/credential.h"
 #include "common/tls/trust.h"
 #include "proxy/failure.h"
+#include "proxy/fault.h"
 
 // What authenticated a handshake.
 enum source { SOURCE_DC, SOURCE_CERTIFICATE, SOURCE_RESUMED, SOURCE_NUM };
@@ -56,6 +57,7 @@ struct worker_counters {
   struct histogram lag;             // of pulses
   struct counter handshakes[SOURCE_NUM][VERSION_NUM];
   struct counter failures[FAILURE_NUM];
+  struct counter faults[FAULT_NUM];            // OUTCOME_CLIENT_PROTOCOL, told apart
   struct counter alerts[COUNTERS_NUM_ALERTS];  // fatal, received in a handshake
   struct counter dc_rejected;                  // illegal_parameter after a DC was sent
   struct counter guards[TLS_GUARD_NUM];

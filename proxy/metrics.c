@@ -69,6 +69,7 @@ struct row {
 static const char *refusal_label(unsigned i) { return refusal_name((enum refusal)i); }
 static const char *failure_label(unsigned i) { return failure_name((enum failure)i); }
 static const char *client_label(unsigned i) { return tls_refusal_name((enum tls_refusal)i); }
+static const char *fault_label(unsigned i) { return fault_name((enum fault)i); }
 static const char *guard_label(unsigned i) { return tls_guard_name((enum tls_guard)i); }
 static const char *outcome_label(unsigned i) { return outcome_name((enum outcome)i); }
 
@@ -80,6 +81,9 @@ static const struct row rows[] = {
     {PREFIX "client_certificates_refused_total",
      "Handshakes refused for the certificate that the client showed, by reason.", "reason",
      AT(clients_refused), TLS_REFUSAL_EXPIRED, TLS_REFUSAL_NUM, client_label},
+    {PREFIX "client_faults_total",
+     "Connections that ended as the client broke TLS after the handshake, by what it did.",
+     "reason", AT(faults), 0, FAULT_NUM, fault_label},
     {PREFIX "dc_guard_total",
      "Whether a client could be given the delegated credential (pass), and why not.", "cause",
      AT(guards), 0, TLS_GUARD_NUM, guard_label},

@@ -130,7 +130,7 @@ static const struct config_option limit_rows[] = {
    .min = 10, .max = 5 * MINUTE,
    .help = "Longest TLS handshake; also the longest wait for a client's first byte."},
   {"idle", CONFIG_DURATION, PLACE(limit_options, idle_ms), .fallback = "10m", .min = 100,
-   .max = 30 * DAY, .help = "Longest time without a byte in either direction."},
+   .max = 30 * DAY, .help = "Longest time in which no byte gets through in either direction."},
   {"half_closed", CONFIG_DURATION, PLACE(limit_options, half_ms), .fallback = "1m", .min = 100,
    .max = 30 * DAY, .help = "The same once one direction has ended."},
   {"linger", CONFIG_DURATION, PLACE(limit_options, linger_ms), .fallback = "5s", .min = 10,

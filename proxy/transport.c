@@ -124,6 +124,7 @@ enum status transport_flush(struct conn *conn) {
         client->ready &= (uint8_t)~IO_WRITABLE;
       }
       block_use(conn->out, (size_t)n);
+      conn->bytes_out += (size_t)n;
     } else if (errno == EAGAIN) {
       client->ready &= (uint8_t)~IO_WRITABLE;
     } else if (errno != EINTR) {
