@@ -318,7 +318,7 @@ static void set_due(struct point *point, int64_t at_s) {
 
 static int64_t after_success_s(const struct point *point) {
   const int64_t poll_s = point->watch->options.poll_s;
-  return clock_wall_s() + by_chance(poll_s / 10 * 9, poll_s);
+  return clock_wall_s() + by_chance(poll_s - poll_s / 10, poll_s);
 }
 
 static int64_t after_failure_s(struct point *point) {
@@ -330,7 +330,7 @@ static int64_t after_failure_s(struct point *point) {
   }
   point->num_failures += point->num_failures < MAX_FAILURES ? 1 : 0;
   delay_s = delay_s > poll_s ? poll_s : delay_s;
-  return clock_wall_s() + by_chance(delay_s / 2, delay_s);
+  return clock_wall_s() + by_chance(delay_s - delay_s / 2, delay_s);
 }
 
 // try_other turns to the next place that the leaves name for their list. False: this was
