@@ -13,8 +13,8 @@
 #include "certmanager/keeper.h"
 #include "certmanager/metrics.h"
 #include "certmanager/stats.h"
+#include "common/base/audit_log.h"
 #include "common/base/log.h"
-#include "common/base/sink.h"
 #include "common/http/http_server.h"
 #include "common/net/address.h"
 #include "common/net/job.h"
@@ -33,7 +33,8 @@ struct manager {
   const char *config_path;
   struct options options;                // of the start
   struct revocation_options revocation;  // of the last reload
-  struct sink *audit;
+  struct audit_log audit;
+  struct timer watch_audit;
   struct http_server *server;
   struct stats stats;
   int socket;  // until it is taken
@@ -81,7 +82,7 @@ static void handle_metrics(void *arg, struct http_request *request) {
   struct keeper_view keeper = {0};
   const struct metrics_view view = {.stats = &manager->stats,
                                     .keeper = manager->keeper != NULL ? &keeper : NULL,
-                                    .audit = manager->audit};
+                                    .audit = manager->audit.sink};
   if (manager->keeper != NULL) {
     keeper_read_view(manager->keeper, &keeper);
   }
@@ -134,7 +135,7 @@ static enum status begin_work(struct manager *manager, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct keeper_options options = {.loop = manager->loop,
                                          .jobs = manager->jobs,
-                                         .audit = manager->audit,
+                                         .audit = manager->audit.sink,
                                          .stats = &manager->stats,
                                          .options = &manager->options};
   TRY(take_lock(manager, err));
@@ -182,11 +183,10 @@ static void warn_restart(const struct options *old, const struct options *new) {
   const struct revocation_options *b = &new->revocation;
   if (!is_same_text(old->store, new->store) || !is_same_text(old->ca, new->ca) ||
       !is_same_text(old->user, new->user) || !is_same_text(old->log, new->log) ||
-      !is_same_text(old->audit.path, new->audit.path) ||
+      audit_log_change(&old->audit.log, &new->audit.log) != NULL ||
       !is_same_text(old->metrics.listen, new->metrics.listen) ||
       !sandbox_options_equal(&old->sandbox, &new->sandbox) ||
-      old->audit.buffer_len != new->audit.buffer_len || old->staples.is_on != new->staples.is_on ||
-      old->staples.max_open != new->staples.max_open ||
+      old->staples.is_on != new->staples.is_on || old->staples.max_open != new->staples.max_open ||
       old->staples.max_open_per_responder != new->staples.max_open_per_responder ||
       old->staples.limit_ms != new->staples.limit_ms || a->poll_ms != b->poll_ms ||
       a->ocsp_poll_ms != b->ocsp_poll_ms || a->max_list_len != b->max_list_len ||
@@ -243,7 +243,13 @@ static void on_hup(void *arg) {
 static void on_usr1(void *arg) {
   const struct manager *manager = arg;
   log_reopen();
-  sink_reopen(manager->audit);
+  sink_reopen(manager->audit.sink);
+}
+
+static void on_watch_audit(void *arg) {
+  struct manager *manager = arg;
+  audit_log_watch(&manager->audit, "staples and switches go on without it");
+  timer_arm_ms(&manager->watch_audit, AUDIT_LOG_WATCH_MS);
 }
 
 static void on_term(void *arg) {
@@ -317,11 +323,13 @@ enum status manager_start(struct manager *manager, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct options *options = &manager->options;
 
-  TRY(sink_open(&manager->audit, options->audit.path, (size_t)options->audit.buffer_len, err));
+  TRY(audit_log_open(&manager->audit, &options->audit.log, err));
   TRY(loop_new(&manager->loop));
   TRY(take_signals(manager));
   TRY(jobs_new(&manager->jobs, manager->loop));
   TRY(timer_init(&manager->standby, manager->loop, on_standby, manager));
+  TRY(timer_init(&manager->watch_audit, manager->loop, on_watch_audit, manager));
+  timer_arm_ms(&manager->watch_audit, AUDIT_LOG_WATCH_MS);
   st = begin_work(manager, err);
   if (st == STATUS_AGAIN) {
     log_info(0, "standing_by", "store=%s", options->store);
@@ -352,11 +360,10 @@ void manager_free(struct manager *manager) {
   jobs_free(manager->jobs);  // before the keeper's watch over lists
   keeper_free(manager->keeper);
   http_server_free(manager->server);
-  if (manager->standby.loop != NULL) {
-    timer_cleanup(&manager->standby);
-  }
+  timer_cleanup(&manager->standby);
+  timer_cleanup(&manager->watch_audit);
   loop_free(manager->loop);
-  sink_close(manager->audit);
+  audit_log_close(&manager->audit);
   if (manager->socket >= 0) {
     (void)close(manager->socket);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "certmanager/metrics.h"
 
+#include "common/base/audit_log.h"
 #include "common/base/sandbox.h"
 #include "version.h"
 
@@ -30,10 +31,7 @@ static void write_process(struct metrics_text *text, const struct metrics_view *
                  "ok", NULL);
   metrics_sample(text, PREFIX "reloads_total", (double)counter_get(&stats->num_reloads_failed),
                  "result", "failed", NULL);
-  write_one(text, PREFIX "audit_lost_total", METRIC_COUNTER, "Audit lines that were not kept.",
-            (double)sink_num_lost(view->audit));
-  write_one(text, PREFIX "audit_failing", METRIC_GAUGE, "1 while the audit file cannot be written.",
-            sink_is_failing(view->audit) ? 1 : 0);
+  audit_log_metrics(text, PREFIX, view->audit);
 }
 
 static void write_writes(struct metrics_text *text, const struct stats *stats) {

@@ -105,25 +105,16 @@ static const struct config_option revocation_table[] = {
     {.type = CONFIG_END},
 };
 
-#define AUDIT_MEMBER(member) \
-  (offsetof(struct options, audit.member) - offsetof(struct options, audit))
-
 static const struct config_option audit_table[] = {
     {.name = "path",
      .type = CONFIG_PATH,
-     .offset = AUDIT_MEMBER(path),
+     .offset = offsetof(struct audit_options, log.path),
      .is_written = true,
      .is_required = true,
      .help = "File that gets one line of JSON for each staple replaced, each revocation seen and "
              "each switch made or withheld, or stderr; opened again on SIGUSR1; a change needs a "
              "restart"},
-    {.name = "buffer",
-     .type = CONFIG_SIZE,
-     .offset = AUDIT_MEMBER(buffer_len),
-     .fallback = "4MiB",
-     .min = 64 << 10,
-     .max = 1 << 30,
-     .help = "Lines that may wait for the disk; a change needs a restart"},
+    AUDIT_LOG_OPTION_ROWS(struct audit_options),
     {.type = CONFIG_END},
 };
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/audit_log.h"
 #include "common/base/config.h"
 #include "common/base/sandbox.h"
 
@@ -31,6 +32,10 @@ struct revocation_options {
   int64_t max_open_lists;
 };
 
+struct audit_options {
+  struct audit_log_options log;
+};
+
 struct options {
   char *store;
   struct staple_options staples;
@@ -39,10 +44,7 @@ struct options {
   char *user;
   struct sandbox_options sandbox;
   char *log;
-  struct {
-    char *path;
-    int64_t buffer_len;
-  } audit;
+  struct audit_options audit;
   struct {
     char *listen;  // NULL: none
   } metrics;

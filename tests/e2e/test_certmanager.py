@@ -99,3 +99,22 @@ def test_a_reload_that_is_wrong_keeps_the_old(ca, manager):
     manager.process.signal(signal.SIGHUP)
     wait_until(lambda: manager.metric('reloads_total{result="ok"}') == 1, "the reload")
     wait_until(lambda: "reload_needs_restart" in manager.process.err(), "the log")
+
+
+def test_the_audit_file_proves_itself(procs, ca, manager):
+    """Chained and rotated, as everybody's (test_audit_chain)."""
+    manager.audit_options = {"chain": True, "rotate_size": "4KiB", "rotate_keep": 1000}
+    manager.add(*[ca.issue_chain(f"n{i}.test") for i in range(20)])
+    manager.start()
+    wait_until(lambda: manager.stats()["staples"] == 20, "the staples")
+    assert manager.metric("audit_failing") == 0
+    manager.process.stop()
+    old = manager.audit_path.parent.glob(manager.audit_path.name + ".[0-9]*")
+    files = [*sorted(old, key=lambda path: -int(path.suffix[1:])), manager.audit_path]
+    assert len(files) > 1
+    done = procs.run([BIN_DIR / "deputyctl", "keyserver", "verify-audit", *files])
+    assert done.returncode == 0, done
+    lines = files[0].read_text().splitlines(keepends=True)
+    files[0].write_text("".join(lines[:2] + lines[3:]))
+    done = procs.run([BIN_DIR / "deputyctl", "keyserver", "verify-audit", *files])
+    assert done.returncode != 0, done

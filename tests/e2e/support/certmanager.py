@@ -25,6 +25,7 @@ class Manager:
         self.folder = folder
         self.store = folder / "store"
         self.audit_path = folder / "certmanager.audit"
+        self.audit_options = {}  # more than its path
         self.num = 0
         self.process = None
 
@@ -39,7 +40,7 @@ class Manager:
 
     def start(self, name="certmanager", staples=None, is_ready=True, **revocation):
         config = {
-            "store": str(self.store), "audit": {"path": str(self.audit_path)},
+            "store": str(self.store), "audit": {"path": str(self.audit_path), **self.audit_options},
             "metrics": {"listen": "127.0.0.1:0"}, "staples": staples or {},
             "revocation": {"policy": "report", "poll": "1s", "ocsp_poll": "4h", **revocation},
         }
