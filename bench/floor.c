@@ -232,7 +232,7 @@ static enum status prepare_operation(struct bed *bed) {
     return STATUS_OK;
   }
   memset(bed->message, 0x20, sizeof(bed->message));
-  bed->scheme = scheme_find(memory_key_scheme(row->key));
+  bed->scheme = scheme_default(row->key);
   bed->key = memory_key_new(row->key);
   if (bed->key == NULL) {
     return STATUS_CRYPTO;

@@ -130,24 +130,6 @@ struct plan {
   size_t num_keys;
 };
 
-static const struct scheme *default_scheme(enum key_kind kind) {
-  switch (kind) {
-    case KEY_KIND_P256:
-      return scheme_by_name("ecdsa_secp256r1_sha256");
-    case KEY_KIND_P384:
-      return scheme_by_name("ecdsa_secp384r1_sha384");
-    case KEY_KIND_P521:
-      return scheme_by_name("ecdsa_secp521r1_sha512");
-    case KEY_KIND_RSA:
-      return scheme_by_name("rsa_pss_rsae_sha256");
-    case KEY_KIND_ED25519:
-      return scheme_by_name("ed25519");
-    case KEY_KIND_NONE:
-      break;
-  }
-  return NULL;
-}
-
 static enum status read_public_key(EVP_PKEY **out, const char *path, struct errmsg *err) {
   CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN] = {0};
   size_t num = 0;
@@ -179,7 +161,7 @@ static enum status add_key(struct plan *plan, const struct keyserver_options *o,
   TRY(key_identify(key_id, key->ski, key->public_key));
   const enum key_kind kind = key_kind_of(key->public_key);
   key->name = path;
-  key->scheme = o->scheme == NULL ? default_scheme(kind) : scheme_by_name(o->scheme);
+  key->scheme = o->scheme == NULL ? scheme_default(kind) : scheme_by_name(o->scheme);
   if (key->scheme == NULL || !scheme_fits_key(key->scheme, kind)) {
     st = errmsg_set(err, STATUS_CONFIG, "--scheme %s does not fit the key of %s, which is %s",
                     o->scheme == NULL ? "(none)" : o->scheme, path, key_kind_name(kind));

@@ -78,21 +78,6 @@ EVP_PKEY *memory_key_new(enum key_kind kind) {
   return NULL;
 }
 
-uint16_t memory_key_scheme(enum key_kind kind) {
-  switch (kind) {
-    case KEY_KIND_P384:
-      return SSL_SIGN_ECDSA_SECP384R1_SHA384;
-    case KEY_KIND_P521:
-      return SSL_SIGN_ECDSA_SECP521R1_SHA512;
-    case KEY_KIND_RSA:
-      return SSL_SIGN_RSA_PSS_RSAE_SHA256;
-    case KEY_KIND_ED25519:
-      return SSL_SIGN_ED25519;
-    default:
-      return SSL_SIGN_ECDSA_SECP256R1_SHA256;
-  }
-}
-
 // --- the certificate -------------------------------------------------------------------
 
 static bool add_extension(X509 *x509, int nid, const char *value) {
@@ -207,7 +192,7 @@ static enum status make_dc(struct memory_server *server, CRYPTO_BUFFER *leaf, EV
   size_t spki_len = 0;
   EVP_PKEY *key = memory_key_new(KEY_KIND_P256);
   struct dc dc = {.verify_scheme = SSL_SIGN_ECDSA_SECP256R1_SHA256,
-                  .algorithm = memory_key_scheme(options->kind)};
+                  .algorithm = scheme_default(options->kind)->code};
 
   if (key == NULL) {
     return STATUS_MEMORY;

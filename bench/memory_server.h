@@ -36,10 +36,8 @@ enum status memory_server_init(struct memory_server *server,
                                const struct memory_server_options *options);
 void memory_server_cleanup(struct memory_server *server);
 
-// memory_key_new makes a key (NULL: it cannot be made), memory_key_scheme says what a
-// CertificateVerify by it is signed with.
+// memory_key_new makes a key. NULL: it cannot be made.
 EVP_PKEY *memory_key_new(enum key_kind kind);
-uint16_t memory_key_scheme(enum key_kind kind);
 
 // One connection. All-zero may be cleaned.
 struct memory_peer {

@@ -87,22 +87,6 @@ out:
   return st;
 }
 
-// RFC 8446, section 4.2.3: in TLS 1.3 a key's curve fixes the hash.
-static const struct scheme *algorithm_of(enum key_kind kind) {
-  switch (kind) {
-    case KEY_KIND_P256:
-      return scheme_by_name("ecdsa_secp256r1_sha256");
-    case KEY_KIND_P384:
-      return scheme_by_name("ecdsa_secp384r1_sha384");
-    case KEY_KIND_P521:
-      return scheme_by_name("ecdsa_secp521r1_sha512");
-    case KEY_KIND_ED25519:
-      return scheme_by_name("ed25519");
-    default:
-      return NULL;
-  }
-}
-
 enum status certificate_new(struct certificate **out, struct bytes der, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct certificate *cert = calloc(1, sizeof(*cert));
@@ -122,7 +106,8 @@ enum status certificate_new(struct certificate **out, struct bytes der, struct e
   if (st != STATUS_OK) {
     TRY(errmsg_set(err, st, "its names cannot be read"));
   }
-  cert->algorithm = algorithm_of(cert->info.kind);
+  // Clients take no credential of an RSA certificate (issue.c says so to who asks).
+  cert->algorithm = cert->info.kind == KEY_KIND_RSA ? NULL : scheme_default(cert->info.kind);
   *out = cert;
   cert = NULL;
 

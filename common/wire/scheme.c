@@ -124,6 +124,17 @@ enum key_kind key_kind_of_spki(struct bytes spki) {
   return kind;
 }
 
+const struct scheme *scheme_default(enum key_kind kind) {
+  static const uint16_t codes[] = {
+      [KEY_KIND_P256] = SSL_SIGN_ECDSA_SECP256R1_SHA256,
+      [KEY_KIND_P384] = SSL_SIGN_ECDSA_SECP384R1_SHA384,
+      [KEY_KIND_P521] = SSL_SIGN_ECDSA_SECP521R1_SHA512,
+      [KEY_KIND_RSA] = SSL_SIGN_RSA_PSS_RSAE_SHA256,
+      [KEY_KIND_ED25519] = SSL_SIGN_ED25519,
+  };
+  return kind == KEY_KIND_NONE ? NULL : scheme_find(codes[kind]);
+}
+
 const char *key_kind_name(enum key_kind kind) {
   switch (kind) {
     case KEY_KIND_P256:

@@ -52,6 +52,9 @@ struct scheme {
 // scheme_find / _by_name borrow a static row or return NULL.
 const struct scheme *scheme_find(uint16_t code);
 const struct scheme *scheme_by_name(const char *name);
+// scheme_default is what such a key signs a TLS 1.3 handshake with: a curve fixes the
+// hash (RFC 8446, section 4.2.3), RSA gets rsa_pss_rsae_sha256. KEY_KIND_NONE: NULL.
+const struct scheme *scheme_default(enum key_kind kind);
 
 // scheme_by_opcode borrows the row that signs for `opcode` with a key of `kind`,
 // or returns NULL when such a key cannot (RSA opcode, EC key), or we will not

@@ -236,26 +236,11 @@ CRYPTO_BUFFER *test_cert_buffer(X509 *x509) {
 
 // --- delegated credentials ---------------------------------------------------------
 
-static uint16_t scheme_for(const EVP_PKEY *key) {
-  switch (key_kind_of(key)) {
-    case KEY_KIND_P384:
-      return SSL_SIGN_ECDSA_SECP384R1_SHA384;
-    case KEY_KIND_P521:
-      return SSL_SIGN_ECDSA_SECP521R1_SHA512;
-    case KEY_KIND_RSA:
-      return SSL_SIGN_RSA_PSS_RSAE_SHA256;
-    case KEY_KIND_ED25519:
-      return SSL_SIGN_ED25519;
-    default:
-      return SSL_SIGN_ECDSA_SECP256R1_SHA256;
-  }
-}
-
 struct bytes test_dc_new(X509 *leaf, EVP_PKEY *leaf_key, EVP_PKEY *dc_key, int64_t expiry_s,
                          uint16_t algorithm) {
   struct bytes der = test_cert_der(leaf);
   struct cert_info info;
-  struct dc dc = {.verify_scheme = scheme_for(dc_key)};
+  struct dc dc = {.verify_scheme = scheme_default(key_kind_of(dc_key))->code};
   uint8_t signature[DC_MAX_SIGNATURE_LEN];
   uint8_t *spki = NULL;
   size_t spki_len = 0;
@@ -270,7 +255,7 @@ struct bytes test_dc_new(X509 *leaf, EVP_PKEY *leaf_key, EVP_PKEY *dc_key, int64
   CHECK(out != NULL && cert_info_read(&info, der, NULL) == STATUS_OK);
   CHECK(key_spki(&spki, &spki_len, dc_key) == STATUS_OK);
   dc.spki = bytes_of(spki, spki_len);
-  dc.algorithm = algorithm != 0 ? algorithm : scheme_for(leaf_key);
+  dc.algorithm = algorithm != 0 ? algorithm : scheme_default(key_kind_of(leaf_key))->code;
   dc.valid_time_s = (uint32_t)(expiry_s - info.not_before_s);
   // Once with any signature, for the bytes of the Credential.
   dc.signature = bytes_of("x", 1);

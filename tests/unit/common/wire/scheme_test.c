@@ -477,8 +477,21 @@ static void overlong_spki_is_of_no_kind(void **state) {
   free(spki);
 }
 
+static void test_default_is_what_the_kind_signs_tls13_with(void **state) {
+  (void)state;
+  for (size_t i = 0; i < NUM_KEYS; i++) {
+    const struct scheme *scheme = scheme_default(kinds[i]);
+    assert_non_null(scheme);
+    assert_true(scheme_fits_tls13(scheme, kinds[i]));
+    assert_true(scheme->digest_len == 0 || scheme->kind != KEY_KIND_RSA ||
+                scheme->digest_len == SHA256_DIGEST_LENGTH);
+  }
+  assert_null(scheme_default(KEY_KIND_NONE));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_default_is_what_the_kind_signs_tls13_with),
       cmocka_unit_test(finds_each_scheme_by_code_name_and_opcode),
       cmocka_unit_test(finds_no_others),
       cmocka_unit_test(opcode_must_fit_the_kind_of_key),
