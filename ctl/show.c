@@ -476,6 +476,10 @@ static bool is_key_servers(const char *key, const json_t *value) {
   return strcmp(key, "key_servers") == 0 && json_is_object(json_array_get(value, 0));
 }
 
+static bool is_origins(const char *key, const json_t *value) {
+  return strcmp(key, "origins") == 0 && json_is_object(json_array_get(value, 0));
+}
+
 // add_members lists an object's members, nested ones as "workers connections".
 // NOLINTBEGIN(misc-no-recursion): answers nest by two or three
 static void add_members(struct grid *grid, const char *prefix, const json_t *object) {
@@ -488,7 +492,7 @@ static void add_members(struct grid *grid, const char *prefix, const json_t *obj
       add_members(grid, label, value);
       continue;
     }
-    if (is_key_servers(key, value)) {
+    if (is_key_servers(key, value) || is_origins(key, value)) {
       continue;  // a table of its own
     }
     for (char *p = label; *p != '\0'; p++) {
@@ -551,6 +555,32 @@ static void show_key_servers(FILE *file, const json_t *servers) {
   (void)grid_print(&grid, file);
 }
 
+static void show_origins(FILE *file, const json_t *origins) {
+  static const char *const heading[] = {"POOL",       "ORIGIN",      "STATE",
+                                        "IN SERVICE", "CONNECTS IN", "CONNECTIONS",
+                                        "CONNECTED",  "FAILURES",    NULL};
+  struct grid grid;
+  size_t i = 0;
+  const json_t *origin = NULL;
+  if (!is_origins("origins", origins)) {
+    return;
+  }
+  (void)fputc('\n', file);
+  grid_init(&grid, heading);
+  json_array_foreach (origins, i, origin) {
+    grid_add(&grid, text_of(origin, "pool"));
+    grid_add(&grid, text_of(origin, "name"));
+    grid_add(&grid, text_of(origin, "state"));
+    grid_addf(&grid, "%lld of %lld", number_of(origin, "in_service"),
+              number_of(origin, "addresses"));
+    add_ms(&grid, origin, "connect_us");
+    grid_addf(&grid, "%lld", number_of(origin, "connections"));
+    grid_addf(&grid, "%lld", number_of(origin, "connected"));
+    grid_addf(&grid, "%lld", number_of(origin, "failures"));
+  }
+  (void)grid_print(&grid, file);
+}
+
 void show_status(FILE *file, const json_t *answer) {
   static const char *const heading[] = {"WHAT", "NOW", NULL};
   struct grid grid;
@@ -561,6 +591,7 @@ void show_status(FILE *file, const json_t *answer) {
   add_members(&grid, "", answer);
   (void)grid_print(&grid, file);
   show_key_servers(file, json_object_get(answer, "key_servers"));
+  show_origins(file, json_object_get(answer, "origins"));
   if (number_of(names, "on_last_resort") + number_of(names, "unserved") > 0) {
     (void)fprintf(file, "\nALERT: %lld names have nothing usable; see `deputyctl names`\n",
                   number_of(names, "on_last_resort") + number_of(names, "unserved"));

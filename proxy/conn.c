@@ -62,8 +62,7 @@ static const struct state_row {
                     TO(CONN_HANDSHAKE)},
   [CONN_LOOKUP] = {"lookup", step_lookup, expire_lookup, LIMIT(store.deadline_ms),
                    TO(CONN_HANDSHAKE)},
-  [CONN_CONNECT] = {"connect", step_connect, expire_connect, LIMIT(origin.connect_ms),
-                    TO(CONN_RELAY)},
+  [CONN_CONNECT] = {"connect", step_connect, expire_connect, 0 /* its pool's */, TO(CONN_RELAY)},
   [CONN_RELAY] = {"relay", step_relay, expire_relay, LIMIT(limits.idle_ms), TO(CONN_HALF)},
   [CONN_HALF] = {"half", step_relay, expire_relay, LIMIT(limits.half_ms), 0},
   [CONN_DRAIN] = {"drain", step_drain, expire_drain, LIMIT(limits.linger_ms), 0},
@@ -71,11 +70,15 @@ static const struct state_row {
 };
 // clang-format on
 
-_Static_assert(CONN_NUM_STATES <= DEADLINE_NUM_QUEUES, "a state has a queue of deadlines");
+_Static_assert(CONN_NUM_STATES + OPTIONS_MAX_POOLS + 1 <= DEADLINE_NUM_QUEUES,
+               "a state has a queue of deadlines, a pool has its own for CONNECT");
 
 const char *conn_state_name(enum conn_state state) { return rows[state].name; }
 
 static int64_t limit_ms(const struct conn *conn, enum conn_state state) {
+  if (state == CONN_CONNECT) {
+    return origin_limit_ms(conn);
+  }
   const char *options = (const char *)&conn->worker->view->site->options;
   return *(const int64_t *)(const void *)(options + rows[state].limit);
 }
@@ -84,6 +87,11 @@ static void leave_handshake(struct conn *conn);
 
 // Is TLS still being agreed on?
 static bool is_in_handshake(enum conn_state state) { return state < CONN_CONNECT; }
+
+static void set_deadline(struct conn *conn, enum conn_state state) {
+  deadline_set(&conn->worker->deadlines, &conn->deadline,
+               state == CONN_CONNECT ? origin_queue(conn) : state, limit_ms(conn, state));
+}
 
 static enum step enter(struct conn *conn, enum conn_state next) {
   const struct state_row *from = &rows[conn->state];
@@ -101,7 +109,7 @@ static enum step enter(struct conn *conn, enum conn_state next) {
     deadline_clear(&conn->deadline);
   } else {
     conn->touched_ms = loop_now_ms(conn->worker->loop);
-    deadline_set(&conn->worker->deadlines, &conn->deadline, next, limit_ms(conn, next));
+    set_deadline(conn, next);
   }
   return STEP_GO;
 }
@@ -145,7 +153,10 @@ static void abort_end(struct end *end) {
 }
 
 // Lets the origin know that the client did not end in order.
-static void abort_origin(struct conn *conn) { abort_end(&conn->origin); }
+static void abort_origin(struct conn *conn) {
+  abort_end(&conn->origin);
+  origin_leave(conn);
+}
 
 // Has the other end said that all of our bytes, and our FIN, have come? Always, where
 // the kernel does not tell.
@@ -313,6 +324,7 @@ static enum step step_handshake(struct conn *conn) {
     return STEP_GO;  // there is room again
   }
   note_handshake(conn);
+  origin_begin(conn);
   return enter(conn, CONN_CONNECT);
 }
 
@@ -347,45 +359,54 @@ static void on_origin(void *arg, unsigned ready) {
 }
 
 static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
-  close_end(&conn->origin);
+  origin_leave(conn);
   say_goodbye(conn);  // nothing was sent, so nothing is missing
   return finish(conn, outcome, CONN_DRAIN);
 }
 
+// Of several that were tried the last one has the word.
+static enum outcome why_nobody(const struct conn *conn) {
+  const struct reach *reach = &conn->hs->reach;
+  if (reach->num_tried == 0) {
+    return OUTCOME_ORIGIN_NONE;
+  }
+  return reach->last == ORIGIN_FAILURE_TIMEOUT ? OUTCOME_ORIGIN_TIMEOUT : OUTCOME_ORIGIN_REFUSED;
+}
+
 static enum step step_connect(struct conn *conn) {
-  const struct origin *origin = conn->hs->policy->origin;
+  const bool is_first = conn->hs->reach.num_tried == 0;
 
   // TLS 1.2: the server's Finished may still be under way.
   if (transport_flush(conn) == STATUS_CLOSED) {
     return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
   }
-  if (conn->origin.fd < 0) {
-    if (origin_connect(&conn->origin.fd, origin) != STATUS_OK) {
-      conn->origin.fd = -1;
-      return give_up_origin(conn, OUTCOME_ORIGIN_REFUSED);
-    }
-    if (io_init(&conn->origin.io, conn->worker->loop, conn->origin.fd, on_origin, conn) !=
-        STATUS_OK) {
+  switch (origin_reach(conn, on_origin)) {
+    case REACHED:
+      break;
+    case REACH_ANOTHER:
+      if (!is_first) {
+        set_deadline(conn, CONN_CONNECT);
+      }
+      return wait_for(conn, ORIGIN_READY);
+    case REACH_WAITS:
+      return wait_for(conn, ORIGIN_READY);
+    case REACH_NOBODY:
+      return give_up_origin(conn, why_nobody(conn));
+    case REACH_NO_MEMORY:
       return give_up_origin(conn, OUTCOME_MEMORY);
-    }
-    return wait_for(conn, ORIGIN_READY);
   }
-  if ((conn->origin.ready & IO_WRITABLE) == 0) {
-    return wait_for(conn, ORIGIN_READY);
-  }
-  // A failure makes the socket readable too; one that is only writable is connected.
-  if ((conn->origin.ready & IO_READABLE) != 0 &&
-      origin_connect_result(conn->origin.fd) != STATUS_OK) {
-    return give_up_origin(conn, OUTCOME_ORIGIN_REFUSED);
-  }
-  if (origin_greet(conn, origin) != STATUS_OK) {
+  if (origin_greet(conn) != STATUS_OK) {
     return give_up_origin(conn, OUTCOME_MEMORY);
   }
   return enter(conn, CONN_RELAY);
 }
 
 static enum step expire_connect(struct conn *conn) {
-  return give_up_origin(conn, OUTCOME_ORIGIN_TIMEOUT);
+  if (conn->origin.fd < 0) {
+    return give_up_origin(conn, OUTCOME_ORIGIN_NONE);  // its name was not looked up in time
+  }
+  origin_expire(conn);
+  return STEP_GO;  // to another, if there is one
 }
 
 // --- RELAY, HALF ---------------------------------------------------------------------------
@@ -435,6 +456,7 @@ static enum step step_relay(struct conn *conn) {
       abort_origin(conn);
       return finish(conn, OUTCOME_CLIENT_PROTOCOL, CONN_DRAIN);
     case RELAY_ORIGIN_BROKEN:
+      origin_note_reset(conn);
       return finish(conn, OUTCOME_ORIGIN_RESET, CONN_DRAIN);
     case RELAY_NO_MEMORY:
       break;
@@ -453,7 +475,7 @@ static enum step expire_relay(struct conn *conn) {
 // Sends what is left, then our FIN, then reads until the client's: only so can
 // the last bytes not be lost to a reset.
 static enum step step_drain(struct conn *conn) {
-  close_end(&conn->origin);
+  origin_leave(conn);
   switch (transport_flush(conn)) {
     case STATUS_OK:
       break;
@@ -512,7 +534,7 @@ static void conn_free(struct conn *conn) {
   leave_handshake(conn);
   deadline_clear(&conn->deadline);
   close_end(&conn->client);
-  close_end(&conn->origin);
+  origin_leave(conn);
   if (conn->ssl != NULL) {
     SSL_free(transport_use(conn));
   }

@@ -34,6 +34,7 @@
 #include "proxy/counters.h"
 #include "proxy/deadline.h"
 #include "proxy/lookup.h"
+#include "proxy/origin.h"
 #include "proxy/view.h"
 
 enum conn_state {
@@ -74,6 +75,7 @@ struct handshake {
   const struct cert_name *name;  // NULL until the certificate callback
   const struct policy *policy;   // of the name
   struct looking looking;
+  struct reach reach;  // once it is over, in CONNECT
   bool is_resume_off;  // a compromise is too new to be in the states of chains
   struct choice choice;
   int64_t dc_ends_s;  // of the DC that was installed; 0: none
@@ -104,6 +106,7 @@ struct conn {
   struct client_identity *client_identity;  // NULL: it showed no certificate
   struct end client;
   struct end origin;
+  struct endpoint *endpoint;  // in which `origin` is counted
 
   // Bytes under way; each is NULL when there are none.
   struct block *in;    // from the client, sealed

@@ -56,6 +56,7 @@ struct control {
   struct lookup *lookup;  // NULL: there is no store
   struct address_table *addresses;
   struct memory_watch *memory;
+  struct origins *origins;
 
   struct site *site;   // in force
   struct site *sites;  // it, and those that handshakes still use
@@ -174,6 +175,7 @@ static void put_in_force(struct control *control, struct plan *plan) {
   if (control->lookup != NULL) {
     lookup_set_site(control->lookup, site);
   }
+  origins_set_site(control->origins, site);
   for (size_t i = 0; i < control->num_workers; i++) {
     struct listening_plan listening;
     CHECK(plan->views[i] != NULL);
@@ -222,7 +224,7 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
   struct plan plan = {0};
 
   TRY(options_load(&options, control->config_path, err));
-  TRY(site_new(&plan.site, &options, control->states, control->site, err));
+  TRY(site_new(&plan.site, &options, control->states, control->origins, control->site, err));
   TRY(listeners_open(&plan.listeners, &plan.site->options, &control->listeners,
                      control->num_workers, err));
   TRY(plan_views(&plan, control, err));
@@ -325,6 +327,7 @@ static void write_metrics(void *arg, struct metrics_text *text) {
   metrics_write(&source, text);
   ticket_schedule_write_metrics(&control->ticket_schedule, text);
   shedding_write_metrics(&shedding, text);
+  origins_write_metrics(control->origins, text);
   if (control->lookup != NULL) {
     lookup_write_metrics(control->lookup, text);
   }
@@ -404,6 +407,7 @@ static void add_status(void *arg, json_t *object) {
   shedding_add_status(&shedding, object);
   (void)json_object_set_new(object, "listeners", list_listeners(control));
   (void)json_object_set_new(object, "key_servers", list_key_servers(control));
+  (void)json_object_set_new(object, "origins", origins_list(control->origins));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
   (void)json_object_set_new(object, "is_draining", json_boolean(control->is_draining));
 }
@@ -494,6 +498,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   }
   TRY(loop_new(&control->loop));
   TRY(states_new(&control->states));
+  TRY(origins_new(&control->origins, control->loop));
   TRY(tickets_new(&control->tickets, &ticketing_hooks));
   TRY(memory_watch_new(&control->memory, control->loop));
   TRY(ticket_schedule_init(&control->ticket_schedule, control->loop, control->tickets));
@@ -562,7 +567,7 @@ enum status control_load(struct control *control, struct errmsg *err) {
 
   TRY(audit_log_open(&control->audit, &options->audit.log, err));
   TRY(state_file_open(&control->state_file, control->loop, control->states, path, err));
-  TRY(site_new(&plan.site, &control->start_options, control->states, NULL, err));
+  TRY(site_new(&plan.site, &control->start_options, control->states, control->origins, NULL, err));
   control->site = plan.site;
   control->sites = plan.site;
   options = &control->site->options;
@@ -597,6 +602,7 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
       .num_workers = control->num_workers,
       .addresses = control->addresses,
       .memory = control->memory,
+      .origins = control->origins,
       .on_view_entered = on_view_entered,
       .on_view_released = on_view_released,
       .on_drained = on_drained,
@@ -607,6 +613,7 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
     loops[i] = control->workers[i]->loop;
   }
   TRY(grace_new(&control->grace, control->loop, loops, control->num_workers));
+  origins_serve(control->origins, control->grace, control->workers, control->num_workers);
   if (control->lookup != NULL) {
     TRY(lookup_start(control->lookup, control->grace, control->workers, control->num_workers, err));
   }
@@ -715,6 +722,7 @@ void control_free(struct control *control) {
   while (control->sites != NULL) {
     drop_site(control, control->sites);
   }
+  origins_free(control->origins);
   lookup_free(control->lookup);
   address_table_free(control->addresses);
   memory_watch_free(control->memory);

@@ -33,8 +33,9 @@ enum outcome {
   OUTCOME_DONE,             // both directions ended in order
   OUTCOME_TRUNCATED,        // the client left without close_notify
   OUTCOME_HANDSHAKE,        // see the failure
-  OUTCOME_ORIGIN_REFUSED,   // no connection to the origin
-  OUTCOME_ORIGIN_TIMEOUT,   // the same: it did not answer in time
+  OUTCOME_ORIGIN_REFUSED,   // no connection to any origin that was tried
+  OUTCOME_ORIGIN_TIMEOUT,   // the same: the last one did not answer in time
+  OUTCOME_ORIGIN_NONE,      // no origin of the pool is in service
   OUTCOME_ORIGIN_RESET,     // the origin broke off
   OUTCOME_CLIENT_RESET,     // the client broke off
   OUTCOME_CLIENT_PROTOCOL,  // the client broke the protocol after the handshake
@@ -73,6 +74,7 @@ struct worker_counters {
   struct counter signs_begun;  // handshakes that asked a key server
   struct counter signs_ended;  // the difference waits
   struct histogram handshake_time[SOURCE_NUM];
+  struct histogram origin_time;  // of connecting to one
 };
 
 static inline void count(struct counter *counter) { counter_add_own(counter, 1); }

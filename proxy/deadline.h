@@ -2,7 +2,8 @@
 // deadline: how long each connection may stay where it is. Connections in one
 // state have one limit, so those that entered first are due first: a state is a
 // queue, entering is an append, and one timer of the worker looks at the heads.
-// No timer per connection, no heap. Called by conn.c alone.
+// No timer per connection, no heap. (CONNECT has a queue for each pool of origins, as
+// these differ.) Called by conn.c alone.
 //
 // Threads: of one worker.
 #ifndef DEPUTY_PROXY_DEADLINE_H_
@@ -14,7 +15,7 @@
 #include "common/base/status.h"
 #include "common/net/loop.h"
 
-#define DEADLINE_NUM_QUEUES 8
+#define DEADLINE_NUM_QUEUES 48
 #define DEADLINE_GRAIN_MS 20  // a deadline may be noticed this much late
 
 // Embedded in what has the deadline; all-zero is in no queue.

@@ -23,13 +23,16 @@ static const struct program program = {
 static enum status check_config(struct options *options, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct states *states = NULL;
+  struct origins *origins = NULL;
   struct site *site = NULL;
 
   TRY(states_new(&states));
-  TRY(site_new(&site, options, states, NULL, err));
+  TRY(origins_new(&origins, NULL));
+  TRY(site_new(&site, options, states, origins, NULL, err));
 
 out:
   site_free(site);
+  origins_free(origins);
   states_free(states);
   return st;
 }

@@ -126,6 +126,16 @@ static void put_handshakes(const struct metrics_source *source, struct metrics_t
   }
 }
 
+static void put_origin_time(const struct metrics_source *source, struct metrics_text *text) {
+  const char *name = PREFIX "origin_connect_seconds";
+  const struct histogram *histograms[MAX_WORKERS];
+  for (size_t i = 0; i < source->num_workers; i++) {
+    histograms[i] = &source->workers[i]->counters.origin_time;
+  }
+  metrics_family(text, name, METRIC_HISTOGRAM, "Time that a connection to an origin took.");
+  metrics_histogram(text, name, NULL, NULL, histograms, source->num_workers);
+}
+
 static void put_alerts(const struct metrics_source *source, struct metrics_text *text) {
   const char *name = PREFIX "alerts_received_total";
   metrics_family(text, name, METRIC_COUNTER, "Fatal alerts that ended a handshake, by name.");
@@ -316,6 +326,7 @@ void metrics_write(const struct metrics_source *source, struct metrics_text *tex
   put_handshakes(source, text);
   put_rows(source, text);
   put_alerts(source, text);
+  put_origin_time(source, text);
   put_keyclients(source, text);
   credentials_write_metrics(source->credentials, text);
   put_names(source, text);

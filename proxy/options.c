@@ -11,8 +11,6 @@
 #define PLACE(type, field) .offset = offsetof(struct type, field)
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
-static const char *const proxy_protocol_words[] = {"off", "v1", "v2", NULL};
-
 // clang-format off
 static const struct config_option listener_rows[] = {
   {"name", CONFIG_TEXT, PLACE(listener_options, name), .is_required = true, .min = 1, .max = 64,
@@ -51,6 +49,12 @@ static const struct config_option name_rows[] = {
    .help = "Whether clients that can may be given a delegated credential for this name."},
   {"tls", CONFIG_OBJECT, PLACE(name_options, tls), .children = name_tls_option_rows,
    .help = "What is otherwise than in tls for this name."},
+  {"origin", CONFIG_TEXT, PLACE(name_options, origin), .min = 1, .max = 64,
+   .help = "The pool of origins that this name has; none: that of all."},
+  {"alpn_origins", CONFIG_OBJECTS, LIST(name_options, alpn_origins, num_alpn_origins), .min = 0,
+   .max = OPTIONS_MAX_ALPN, .children = route_option_rows,
+   .child_size = sizeof(struct route_options),
+   .help = "Pools of this name by the application protocol that was agreed on, before origin."},
   {0},
 };
 
@@ -73,6 +77,8 @@ static const struct config_option store_rows[] = {
            "delegated credentials."},
   {"tls", CONFIG_OBJECT, PLACE(store_place_options, tls), .children = name_tls_option_rows,
    .help = "What is otherwise than in tls for these names."},
+  {"origin", CONFIG_TEXT, PLACE(store_place_options, origin), .min = 1, .max = 64,
+   .help = "The pool of origins that these names have; none: that of all."},
   {"new_credentials_per_second", CONFIG_INT, PLACE(store_place_options, dc_per_s),
    .fallback = "100", .min = 1, .max = 100000,
    .help = "Most chains of names new to the cache that a credential is asked for in a second, so "
@@ -106,18 +112,6 @@ static const struct config_option dc_rows[] = {
    .max = DAY, .help = "Longest wait between two tries."},
   {"batch", CONFIG_INT, PLACE(dc_options, batch), .fallback = "100", .min = 1, .max = 1000,
    .help = "Most credentials asked for in one request."},
-  {0},
-};
-
-static const struct config_option origin_rows[] = {
-  {"address", CONFIG_TEXT, PLACE(origin_options, address), .is_required = true, .min = 1,
-   .max = 128, .help = "Where the bytes go: 127.0.0.1:80, [::1]:80, unix:/run/app.sock."},
-  {"proxy_protocol", CONFIG_WORD, PLACE(origin_options, proxy_protocol), .fallback = "off",
-   .words = proxy_protocol_words,
-   .help = "Whether the origin is told who the client is (PROXY protocol): v1 has its address, v2 "
-           "also the name it asked for, ALPN, and TLS version and cipher."},
-  {"connect_timeout", CONFIG_DURATION, PLACE(origin_options, connect_ms), .fallback = "5s",
-   .min = 10, .max = 5 * MINUTE, .help = "Longest wait for a connection to the origin."},
   {0},
 };
 
@@ -209,8 +203,18 @@ const struct config_option proxy_options[] = {
    .help = "Who issues delegated credentials; none: keyless only."},
   {"delegated_credentials", CONFIG_OBJECT, PLACE(options, dc), .children = dc_rows,
    .help = "Delegated credentials (RFC 9345) as fetched and served."},
-  {"origin", CONFIG_OBJECT, PLACE(options, origin), .is_required = true, .children = origin_rows,
-   .help = "Where decrypted bytes go."},
+  {"origin", CONFIG_OBJECT, PLACE(options, origin), .children = origin_option_rows,
+   .help = "Where decrypted bytes go, if it is one place: a pool called \"origin\"."},
+  {"origins", CONFIG_OBJECTS, LIST(options, origins, num_origins), .min = 0,
+   .max = OPTIONS_MAX_POOLS, .children = pool_option_rows,
+   .child_size = sizeof(struct pool_options),
+   .help = "Pools of origins. What names and alpn_origins do not send elsewhere goes to origin, "
+           "or else to the first of these."},
+  {"alpn_origins", CONFIG_OBJECTS, LIST(options, alpn_origins, num_alpn_origins), .min = 0,
+   .max = OPTIONS_MAX_ALPN, .children = route_option_rows,
+   .child_size = sizeof(struct route_options),
+   .help = "Pools by the application protocol that was agreed on, for names that say nothing of "
+           "origins."},
   {"tls", CONFIG_OBJECT, PLACE(options, tls), .children = tls_option_rows,
    .help = "TLS towards clients."},
   {"tickets", CONFIG_OBJECT, PLACE(options, tickets), .children = ticket_option_rows,
@@ -308,6 +312,7 @@ static enum status check(const struct options *options, struct errmsg *err) {
     return errmsg_set(err, STATUS_CONFIG,
                       "there are both states and store: with a store, switches are kept in it");
   }
+  TRY(origin_options_check(options, err));
   TRY(check_alpn(options->store.alpn, options->store.num_alpn, "store.alpn", err));
   TRY(check_urls(&options->issuers, err));
   TRY(check_alpn(options->tls.alpn, options->tls.num_alpn, "tls.alpn", err));

@@ -16,6 +16,7 @@
 #include "common/base/status.h"
 #include "common/keyclient/keyclient.h"
 #include "common/tls/context.h"
+#include "proxy/origin_options.h"
 #include "proxy/tls_options.h"
 
 #define OPTIONS_MAX_LISTENERS 16
@@ -45,6 +46,9 @@ struct name_options {
   size_t num_alpn;
   bool may_use_dc;
   struct name_tls_options tls;
+  char *origin;                        // pool; NULL: that of all
+  struct route_options *alpn_origins;  // before `origin`
+  size_t num_alpn_origins;
 };
 
 // Names that are in a store rather than here (lookup.h).
@@ -55,6 +59,7 @@ struct store_place_options {
   char **alpn;  // none: tls.alpn counts
   size_t num_alpn;
   bool may_use_dc;
+  char *origin;      // pool; NULL: that of all
   int64_t dc_per_s;  // names that get their first, in a second
   struct name_tls_options tls;
 };
@@ -72,14 +77,6 @@ struct dc_options {
   int64_t retry_min_ms;
   int64_t retry_max_ms;
   int64_t batch;
-};
-
-enum proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_V1, PROXY_PROTOCOL_V2 };
-
-struct origin_options {
-  char *address;
-  int proxy_protocol;  // enum proxy_protocol
-  int64_t connect_ms;
 };
 
 struct limit_options {
@@ -121,6 +118,10 @@ struct options {
   struct issuer_options issuers;
   struct dc_options dc;
   struct origin_options origin;
+  struct pool_options *origins;
+  size_t num_origins;
+  struct route_options *alpn_origins;  // of names that say nothing of origins
+  size_t num_alpn_origins;
   struct tls_options tls;
   struct ticket_options tickets;
   struct limit_options limits;

@@ -16,6 +16,7 @@
 #include "bench/local_key.h"
 #endif
 
+#define SHORT_RESOLVE_MS 30000            // of the one origin's name
 #define IDENTITY_FILE_MAX_LEN (1u << 20)  // bytes
 
 // --- application protocols -------------------------------------------------------
@@ -42,6 +43,85 @@ static enum status encode_alpn(struct policy *out, char *const *names, size_t nu
   return STATUS_OK;
 }
 
+// --- origins -----------------------------------------------------------------------
+
+static enum status make_pools(struct site *site, struct origins *origins, struct errmsg *err) {
+  const struct options *options = &site->options;
+  const struct origin_options *origin = &options->origin;
+  const size_t num = origin_options_num_pools(options);
+
+  // The short form: one place, always tried.
+  site->short_server = (struct server_options){origin->address, 1};
+  site->short_pool = (struct pool_options){
+      .name = (char *)(uintptr_t)ORIGIN_SHORT_NAME,
+      .servers = &site->short_server,
+      .num_servers = 1,
+      .proxy_protocol = origin->proxy_protocol,
+      .connect_ms = origin->connect_ms,
+      .attempt_ms = origin->connect_ms,
+      .resolve_ms = SHORT_RESOLVE_MS,
+  };
+  site->pools = calloc(num, sizeof(*site->pools));
+  if (site->pools == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (; site->num_pools < num; site->num_pools++) {
+    const size_t i = site->num_pools;
+    const struct pool_options *pool =
+        i < options->num_origins ? &options->origins[i] : &site->short_pool;
+    enum status st = origins_pool_init(origins, &site->pools[i], pool, (unsigned)i, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "origins[%zu]", i);
+      return st;
+    }
+  }
+  return STATUS_OK;
+}
+
+static struct origin_pool *pool_named(const struct site *site, const char *name) {
+  size_t at = origin_options_default(&site->options);
+  CHECK(name == NULL || origin_options_find(&at, &site->options, name));  // origin_options_check
+  return &site->pools[at];
+}
+
+static void put_routes(struct site *site, const struct route_options *options, size_t num) {
+  for (size_t i = 0; i < num; i++) {
+    site->routes[site->num_routes] =
+        (struct route){bytes_text(options[i].protocol), pool_named(site, options[i].origin)};
+    site->num_routes += 1;
+  }
+}
+
+static enum status make_routes(struct site *site) {
+  const struct options *options = &site->options;
+  size_t num = options->num_alpn_origins;
+  for (size_t i = 0; i < options->num_names; i++) {
+    num += options->names[i].num_alpn_origins;
+  }
+  site->routes = calloc(num + 1, sizeof(*site->routes));
+  if (site->routes == NULL) {
+    return STATUS_MEMORY;
+  }
+  put_routes(site, options->alpn_origins, options->num_alpn_origins);
+  return STATUS_OK;
+}
+
+// The narrowest that says something of origins counts.
+static void set_origins(struct policy *out, struct site *site, const char *origin,
+                        const struct route_options *routes, size_t num_routes) {
+  out->pool = pool_named(site, origin);
+  if (origin == NULL && num_routes == 0) {
+    out->routes = site->routes;
+    out->num_routes = site->options.num_alpn_origins;
+  } else {
+    out->routes = site->routes + site->num_routes;
+    out->num_routes = num_routes;
+    put_routes(site, routes, num_routes);
+  }
+}
+
+// --- policies ----------------------------------------------------------------------
+
 static enum status make_policy(struct policy *out, struct site *site, bool may_use_dc,
                                char *const *alpn, size_t num_alpn,
                                const struct name_tls_options *name_tls, struct errmsg *err) {
@@ -51,7 +131,6 @@ static enum status make_policy(struct policy *out, struct site *site, bool may_u
     return st;
   }
   out->may_use_dc = may_use_dc;
-  out->origin = &site->origin;
   return num_alpn > 0 ? encode_alpn(out, alpn, num_alpn)
                       : encode_alpn(out, tls->alpn, tls->num_alpn);
 }
@@ -118,6 +197,8 @@ static enum status add_name(struct site *site, size_t i, const struct site *prev
     errmsg_prefix(err, "names[%zu] \"%s\"", i, options->name);
     goto out;
   }
+  set_origins(&site->policies[i], site, options->origin, options->alpn_origins,
+              options->num_alpn_origins);
   TRY(certstore_add_name(&name, site->store, options->name, &site->policies[i], err));
   for (size_t j = 0; j < options->num_chains; j++) {
     st = add_chain(site, name, &options->chains[j], previous, err);
@@ -203,6 +284,7 @@ static enum status fill_store(struct site *site, struct states *states, const st
   TRY(tls_policies_init(&site->tls, &site->options.tls, err));
   TRY(make_policy(&site->of_store, site, place->may_use_dc, place->alpn, place->num_alpn,
                   &place->tls, err));
+  set_origins(&site->of_store, site, place->origin, NULL, 0);
   site->policies = calloc(site->options.num_names + 1, sizeof(*site->policies));
   if (site->policies == NULL) {
     return STATUS_MEMORY;
@@ -218,7 +300,7 @@ out:
 }
 
 enum status site_new(struct site **out, struct options *options, struct states *states,
-                     const struct site *previous, struct errmsg *err) {
+                     struct origins *origins, const struct site *previous, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct site *site = calloc(1, sizeof(*site));
 
@@ -229,7 +311,8 @@ enum status site_new(struct site **out, struct options *options, struct states *
   }
   site->options = *options;
   *options = (struct options){0};
-  TRY(origin_init(&site->origin, &site->options.origin, err));
+  TRY(make_pools(site, origins, err));
+  TRY(make_routes(site));
   TRY(try_identity(&site->options.key_servers.tls, "key_servers.tls", err));
   TRY(identify_key_servers(site, err));
   if (options_has_issuers(&site->options)) {
@@ -265,6 +348,11 @@ void site_free(struct site *site) {
     }
   }
   free(site->policies);
+  for (size_t i = 0; i < site->num_pools; i++) {
+    origins_pool_cleanup(&site->pools[i]);
+  }
+  free(site->pools);
+  free(site->routes);
   free(site->of_store.alpn);
   tls_policies_cleanup(&site->tls);
   secret_wipe(&site->ticket_keys);

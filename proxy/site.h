@@ -16,24 +16,37 @@
 #include "common/base/secret.h"
 #include "common/base/status.h"
 #include "proxy/options.h"
-#include "proxy/origin.h"
+#include "proxy/origins.h"
 #include "proxy/tls_policy.h"
+
+// Which pool an application protocol has.
+struct route {
+  struct bytes protocol;  // borrowed of the options
+  struct origin_pool *pool;
+};
 
 // What connections for a name may do; cert_name.policy points at one.
 struct policy {
   uint8_t *alpn;  // protocols as ALPN writes them: length, name, length, name, ...
   size_t alpn_len;
   bool may_use_dc;
-  const struct origin *origin;
   const struct tls_policy *tls;
+  struct origin_pool *pool;    // for what no route is of
+  const struct route *routes;  // by application protocol
+  size_t num_routes;
 };
 
 struct site {
   struct options options;
   struct certstore *store;
-  struct policy *policies;  // one for each of options.names
-  struct policy of_store;   // of all names that are in a store
-  struct origin origin;
+  struct policy *policies;    // one for each of options.names
+  struct policy of_store;     // of all names that are in a store
+  struct origin_pool *pools;  // options.origins, then the short form
+  size_t num_pools;
+  struct pool_options short_pool;  // what options.origin means
+  struct server_options short_server;
+  struct route *routes;  // of all that say nothing else, then of each name
+  size_t num_routes;
   struct tls_policies tls;
   struct secret ticket_keys;  // struct ticket_keys of tickets.key_file; empty: none
   // Says which key servers and what own identity; equal ones may be shared.
@@ -44,11 +57,12 @@ struct site {
 
 // site_new reads all that the options name; it takes their content in any case
 // (*options is empty then). Warnings are logged, but not again for chains that
-// `previous` (may be NULL) had already. Names, keys and CAs are tied to `states`.
+// `previous` (may be NULL) had already. Names, keys and CAs are tied to `states`, and
+// pools to `origins`.
 // STATUS_CONFIG, STATUS_SYSTEM, STATUS_FORMAT, STATUS_REFUSED, STATUS_LIMIT,
 // STATUS_MEMORY; err has the sentence.
 enum status site_new(struct site **out, struct options *options, struct states *states,
-                     const struct site *previous, struct errmsg *err);
+                     struct origins *origins, const struct site *previous, struct errmsg *err);
 void site_free(struct site *site);
 
 static inline const struct policy *policy_of(const struct cert_name *name) { return name->policy; }

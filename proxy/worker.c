@@ -205,6 +205,17 @@ static void on_end(void *arg) {
 
 void worker_post_end(struct worker *worker) { loop_post(worker->loop, on_end, worker); }
 
+static void on_origins(void *arg) {
+  struct worker *worker = arg;
+  for (struct conn *conn = worker->all; conn != NULL; conn = conn->next) {
+    if (conn->state == CONN_CONNECT && conn->origin.fd < 0) {
+      worker_run_later(worker, conn);
+    }
+  }
+}
+
+void worker_post_origins(struct worker *worker) { loop_post(worker->loop, on_origins, worker); }
+
 // --- for connections -----------------------------------------------------------------------
 
 int64_t worker_now_s(struct worker *worker) {

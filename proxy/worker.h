@@ -37,6 +37,7 @@ struct worker_host {
   size_t num_workers;
   struct address_table *addresses;
   struct memory_watch *memory;
+  struct origins *origins;
   void (*on_view_entered)(void *arg, struct view *view);
   void (*on_view_released)(void *arg, struct view *view);
   void (*on_drained)(void *arg, struct worker *worker);
@@ -119,6 +120,9 @@ void worker_post_site(struct worker *worker, struct view *view, const struct lis
 // is left now.
 void worker_post_drain(struct worker *worker);
 void worker_post_end(struct worker *worker);
+
+// worker_post_origins: names of origins were looked up, whoever waits may go on.
+void worker_post_origins(struct worker *worker);
 
 // worker_join stops the loop and waits for the thread. worker_free: after that.
 void worker_join(struct worker *worker);

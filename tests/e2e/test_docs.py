@@ -48,12 +48,15 @@ def samples_fixture(tmp_path, pki):
         shutil.copy(leaf.cert, tmp_path / f"certs/www.{level}.pem")
         shutil.copy(leaf.cert, tmp_path / f"keys/{level}.pem")
         shutil.copy(leaf.key, tmp_path / f"keys/{level}.key")
+    shutil.copy(pki.ca("api").issue_leaf("api.example.com").cert,
+                tmp_path / "certs/api.primary.pem")
     return tmp_path
 
 
-@pytest.mark.parametrize("program", ["keyserver", "dcissuer", "proxy", "certmanager"])
-def test_sample_configuration_is_good(samples, program):
-    config = samples / f"{program}.json"
+@pytest.mark.parametrize("sample", ["keyserver", "dcissuer", "proxy", "proxy-origins", "certmanager"])
+def test_sample_configuration_is_good(samples, sample):
+    config = samples / f"{sample}.json"
+    program = sample.partition("-")[0]
     done = run(BIN_DIR / f"deputy-{program}", "--config", config, "--check-config")
     assert done.returncode == 0, done.stderr
 

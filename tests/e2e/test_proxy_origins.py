@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where decrypted bytes go: pools of origins, real (nginx) and misbehaving ones."""
 
+import collections
+import contextlib
 import copy
 import os
 import socket
+import struct
+import threading
 
 import pytest
 
-from support.procs import wait_until
-from support.stack import Stack
+from support.procs import SLOW, wait_until
+from support.stack import Origin, Stack, echo
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +101,354 @@ def test_nginx_learns_the_client_by_the_proxy_protocol(stack, config, procs, tmp
             answer += data
         want = "%s %d %d" % (*client.getsockname(), stack.proxy.port)
         assert answer.endswith(want.encode()), answer
+
+
+def test_the_clients_certificate_is_told(stack, config):
+    seen = []
+
+    def handler(conn):
+        seen.append(conn.recv(65536))
+        conn.sendall(b"ok")
+
+    origin = Origin(handler)
+    ca = stack.pki.ca("people")
+    anna = ca.issue("anna", eku="clientAuth")
+    config["tls"] = {"client_certificates": {"mode": "optional", "ca": str(ca.cert)}}
+    config["origin"] = {"address": origin.address, "proxy_protocol": "v2"}
+    stack.proxy.reload()
+
+    def told(context):
+        with stack.connect(context=context) as client:
+            client.sendall(b"?")
+            assert client.recv(10) == b"ok"
+        return seen[-1]
+
+    context = stack.context(tls12=True)  # the certificate, then the session that has it
+    assert b"\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.2" in told(context)
+    context.load_cert_chain(anna.chain, anna.key)
+    header = told(context)
+    assert b"\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.2" in header
+    assert b"\x22\x00\x04anna" in header
+    origin.stop()
+
+
+# --- pools --------------------------------------------------------------------------------------
+
+
+def pool(name, *servers, **more):
+    """An element of `origins`; a server is an address, or (address, weight)."""
+    return {"name": name, **more,
+            "servers": [{"address": s} if isinstance(s, str) else
+                        {"address": s[0], "weight": s[1]} for s in servers]}
+
+
+def use(stack, config, *pools, **more):
+    """Puts these pools in force, and nothing else."""
+    config.pop("origin", None)
+    config.update(origins=list(pools), **more)
+    stack.proxy.reload()
+
+
+def named(text):
+    """An origin that says its name and what it was sent."""
+    def handler(conn):
+        while data := conn.recv(65536):
+            conn.sendall(text.encode() + b":" + data)
+    return Origin(handler)
+
+
+def ask(stack, host="demo.test", **kwargs):
+    """Who answers a request."""
+    with stack.connect(host, **kwargs) as client:
+        client.sendall(b"?")
+        return client.recv(100).decode().partition(":")[0]
+
+
+def metric(stack, family, origin, **labels):
+    return stack.proxy.metric(f"origin_{family}", origin=origin, **labels)
+
+
+def outcome(stack, name):
+    return stack.proxy.metric("connections_ended_total", outcome=name)
+
+
+@pytest.fixture
+def three():
+    origins = [named(name) for name in "abc"]
+    yield origins
+    for origin in origins:
+        origin.stop()
+
+
+@pytest.fixture
+def closed():
+    """An address where connections are refused: bound, not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield "127.0.0.1:%d" % bound.getsockname()[1]
+
+
+@pytest.fixture
+def hanging():
+    """An address where nothing answers: its queue is full, SYNs are dropped."""
+    with contextlib.ExitStack() as opened:
+        full = opened.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(8):
+            filler = opened.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield "127.0.0.1:%d" % full.getsockname()[1]
+
+
+def test_each_in_turn_and_by_weight(stack, config, three):
+    a, b, c = (o.address for o in three)
+    use(stack, config, pool("web", a, b, c))
+    assert collections.Counter(ask(stack) for _ in range(9)) == {"a": 3, "b": 3, "c": 3}
+    assert metric(stack, "connections_total", a, pool="web") == 3
+    assert metric(stack, "connecting_seconds_total", a) > 0
+    use(stack, config, pool("web", (a, 3), (b, 1)))
+    counts = collections.Counter(ask(stack) for _ in range(24))
+    assert abs(counts["a"] - 18) <= 2 and counts["a"] + counts["b"] == 24, counts
+    # What was counted before the reload counts on.
+    assert metric(stack, "connections_total", a) == 3 + counts["a"]
+
+
+def test_the_fewest_connections(stack, config, three):
+    a, b, _ = (o.address for o in three)
+    use(stack, config, pool("web", (a, 1), (b, 3), balance="least_connections"))
+    with contextlib.ExitStack() as opened:
+        for _ in range(8):
+            client = opened.enter_context(stack.connect())
+            client.sendall(b"?")
+            assert client.recv(10)
+        assert metric(stack, "connections_open", a) == 2
+        assert metric(stack, "connections_open", b) == 6
+    wait_until(lambda: metric(stack, "connections_open", b) == 0, "the end of all")
+
+
+def test_a_client_keeps_its_origin(stack, config, three):
+    use(stack, config, pool("web", *(o.address for o in three), balance="hash_client"))
+
+    def ask_from(host):
+        plain = socket.create_connection(stack.proxy.address, 10 * SLOW, (host, 0))
+        with stack.context().wrap_socket(plain, server_hostname="demo.test") as client:
+            client.sendall(b"?")
+            return client.recv(10)
+
+    hosts = ["127.0.0.%d" % (i + 1) for i in range(12)]
+    first = [ask_from(host) for host in hosts]
+    assert len(set(first)) == 3, first
+    assert [ask_from(host) for host in hosts] == first
+
+
+def test_names_and_protocols_choose_a_pool(stack, config, three):
+    a, b, c = (o.address for o in three)
+    config["tls"] = {"alpn": ["h2", "http/1.1", "x"]}
+    config["names"][1]["origin"] = "two"
+    use(stack, config, pool("one", a), pool("two", b), pool("three", c),
+        alpn_origins=[{"protocol": "h2", "origin": "three"}])
+    assert ask(stack) == "a"
+    assert ask(stack, alpn=["http/1.1"]) == "a"
+    assert ask(stack, alpn=["h2"]) == "c"
+    assert ask(stack, "other.test") == "b"
+    assert ask(stack, "other.test", alpn=["h2"]) == "b"
+    config["names"][1]["alpn_origins"] = [{"protocol": "x", "origin": "one"}]
+    stack.proxy.reload()
+    assert ask(stack, "other.test", alpn=["x"]) == "a"
+    assert ask(stack, "other.test", alpn=["h2"]) == "b"
+    assert ask(stack, alpn=["x"]) == "a"
+    # The short form beside pools is the one of all who name none.
+    config["origin"] = {"address": b}
+    stack.proxy.reload()
+    assert ask(stack) == "b" and ask(stack, alpn=["h2"]) == "c"
+
+
+def test_all_addresses_of_a_host_name(stack, config, three):
+    port = three[0].address.rpartition(":")[2]
+    use(stack, config, pool("web", f"localhost:{port}"))
+    for _ in range(4):  # ::1, where it has that, refuses
+        assert ask(stack) == "a"
+    assert metric(stack, "addresses", f"localhost:{port}") >= 1
+    config["origin"] = {"address": f"localhost:{port}"}
+    del config["origins"]
+    stack.proxy.reload()
+    assert ask(stack) == "a"
+
+
+def test_a_name_that_does_not_exist(stack, config, three):
+    use(stack, config, pool("web", "nowhere.invalid:80", connect_timeout="500ms"),
+        pool("both", "nowhere.invalid:80", three[0].address))
+    before = outcome(stack, "origin_none")
+    with stack.connect() as client:
+        assert client.recv(1) == b""
+    assert outcome(stack, "origin_none") == before + 1
+    config["names"][0]["origin"] = "both"
+    stack.proxy.reload()
+    assert ask(stack) == "a"
+
+
+# --- origins that fail ------------------------------------------------------------------------
+
+
+def test_one_that_refuses(stack, config, three):
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    closed = "127.0.0.1:%d" % bound.getsockname()[1]
+    use(stack, config, pool("web", closed, three[0].address, retry_min="10ms"))
+    refused = metric(stack, "failures_total", closed, reason="refused")
+    for _ in range(12):
+        assert ask(stack) == "a"
+    assert metric(stack, "failures_total", closed, reason="refused") == refused + 3
+    assert metric(stack, "up", closed) == 0 and metric(stack, "up", three[0].address) == 1
+    status = {o["name"]: o for o in stack.proxy.status()["origins"]}
+    assert status[closed]["state"] == "down" and status[closed]["failures"] >= 3
+    text = stack.proxy.ctl("status").stdout
+    assert "POOL" in text and closed in text
+    # What is known of it is kept by a reload; once it listens, a probe finds it.
+    stack.proxy.reload()
+    assert metric(stack, "up", closed) == 0
+    bound.listen(64)
+    wait_until(lambda: metric(stack, "up", closed) == 1, "the probe")
+    bound.close()
+
+
+def test_one_that_hangs(stack, config, three, hanging):
+    use(stack, config, pool("web", hanging, three[0].address, attempt_timeout="200ms",
+                            max_failures=2))
+    for _ in range(8):
+        assert ask(stack) == "a"
+    assert metric(stack, "failures_total", hanging, reason="timeout") == 2
+    assert metric(stack, "up", hanging) == 0
+
+
+def test_nobody_left_is_a_clean_end_at_once(stack, config, closed, hanging):
+    use(stack, config, pool("web", closed, hanging, attempt_timeout="100ms",
+                            connect_timeout="5m", max_failures=1, retry_min="1m",
+                            retry_max="1m"))
+    ends = {name: outcome(stack, name)
+            for name in ("origin_refused", "origin_timeout", "origin_none")}
+    with stack.connect() as client:
+        assert client.recv(1) == b""  # close_notify, or this would be an error
+    with stack.connect() as client:
+        assert client.recv(1) == b""
+    assert outcome(stack, "origin_none") == ends["origin_none"] + 1
+    assert (outcome(stack, "origin_refused") + outcome(stack, "origin_timeout") ==
+            ends["origin_refused"] + ends["origin_timeout"] + 1)
+
+
+def test_the_deadline_counts_for_all_tries(stack, config, hanging, closed):
+    use(stack, config, pool("web", hanging, closed.replace("127.0.0.1", "127.0.0.2"),
+                            attempt_timeout="5m", connect_timeout="300ms", max_failures=0))
+    before = outcome(stack, "origin_timeout")
+    with stack.connect() as client, stack.connect() as other:
+        assert client.recv(1) == b"" and other.recv(1) == b""
+    wait_until(lambda: outcome(stack, "origin_timeout") > before, "the deadline")
+
+
+def test_one_that_resets_is_counted(stack, config):
+    def handler(conn):
+        conn.recv(1)
+        conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    origin = Origin(handler)
+    use(stack, config, pool("web", origin.address))
+    with stack.connect() as client:
+        client.sendall(b"?")
+        with pytest.raises(OSError):
+            client.recv(1)
+    assert metric(stack, "failures_total", origin.address, reason="reset") == 1
+    origin.stop()
+
+
+def test_checks_find_what_no_client_asked_for(stack, config, procs, tmp_path, three):
+    nginx = Nginx(procs, tmp_path, "checked", "n:", more="proxy_protocol").start()
+    use(stack, config, pool("web", nginx.address, three[0].address, proxy_protocol="v2",
+                            check={"interval": "50ms", "timeout": "50ms", "rise": 2, "fall": 2}))
+    up = lambda: metric(stack, "up", nginx.address)
+    assert up() == 1
+    nginx.stop()
+    wait_until(lambda: up() == 0, "the checks to see that it is gone")
+    assert metric(stack, "failures_total", nginx.address) == 0  # no client has
+    nginx.start()
+    wait_until(lambda: up() == 1, "the checks to see that it is back")
+    assert "broken header" not in (nginx.folder / "error.log").read_text()
+    # Without checks nobody says any more that it is down.
+    nginx.stop()
+    wait_until(lambda: up() == 0, "the checks to see that it is gone again")
+    del config["origins"][0]["check"]
+    stack.proxy.reload()
+    assert up() == 1
+
+
+class Load:
+    """Clients that ask all the time; pause() returns when no request is under way."""
+
+    def __init__(self, stack, num=4):
+        self.stack = stack
+        self.seen = collections.Counter()
+        self.failures = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.is_over = False
+        self.locks = [threading.Lock() for _ in range(num)]
+        self.threads = [threading.Thread(target=self.run, args=(lock,), daemon=True)
+                        for lock in self.locks]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, lock):
+        while not self.is_over:
+            self.may_run.wait()
+            with lock:
+                try:
+                    answer = self.stack.get()
+                    assert answer, "an end without an answer"
+                    self.seen[answer] += 1
+                except Exception as e:
+                    self.failures.append(e)
+
+    @contextlib.contextmanager
+    def pause(self):
+        self.may_run.clear()
+        with contextlib.ExitStack() as held:
+            for lock in self.locks:
+                held.enter_context(lock)
+            yield
+        self.may_run.set()
+
+    def more(self, num, *who):
+        """Waits until each of these has answered so many times more."""
+        before = self.seen.copy()
+        wait_until(lambda: all(self.seen[w] >= before[w] + num for w in who), f"answers of {who}")
+
+    def stop(self):
+        self.is_over = True
+        self.may_run.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("balance", ["round_robin", "least_connections"])
+def test_dying_and_coming_back_under_load_fails_no_request(stack, config, procs, tmp_path,
+                                                           balance):
+    one = Nginx(procs, tmp_path, "one", "one").start()
+    two = Nginx(procs, tmp_path, "two", "two", unix=True).start()
+    use(stack, config, pool("web", one.address, two.address, balance=balance, retry_min="50ms",
+                            retry_max="200ms"))
+    load = Load(stack)
+    try:
+        load.more(5, b"one", b"two")
+        for nginx, name, other in ((one, b"one", b"two"), (two, b"two", b"one")):
+            with load.pause():  # what it has half answered dies with it
+                nginx.process.popen.kill()
+                nginx.process.popen.wait()
+            load.more(20, other)
+            if nginx is two:
+                (nginx.folder / "origin.sock").unlink()
+            nginx.start()
+            load.more(5, name, other)
+    finally:
+        load.stop()
+    assert not load.failures, load.failures[:3]

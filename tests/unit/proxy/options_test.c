@@ -88,6 +88,84 @@ static void options_that_do_not_fit_together(void **state) {
       "both called \"a\"");
 }
 
+#define POOL(name, address) \
+  "{\"name\": \"" name "\", \"servers\": [{\"address\": \"" address "\"}]}"
+#define BASE LISTENERS ", " NAMES ", " KEY_SERVERS
+
+static void origins_have_defaults(void **state) {
+  struct options options = {0};
+  struct errmsg err = {0};
+  size_t at = 9;
+  (void)state;
+  if (load(&options,
+           BASE ", \"origins\": [" POOL("web", "app.test:80") ", " POOL("grpc",
+                                                                        "unix:/run/grpc.sock") "]",
+           &err) != STATUS_OK) {
+    fail_msg("%s", err.text);
+  }
+  assert_int_equal(origin_options_num_pools(&options), 2);
+  assert_int_equal(origin_options_default(&options), 0);
+  assert_true(origin_options_find(&at, &options, "grpc"));
+  assert_int_equal(at, 1);
+  assert_false(origin_options_find(&at, &options, "origin"));
+  assert_int_equal(options.origins[0].servers[0].weight, 1);
+  assert_int_equal(options.origins[0].balance, BALANCE_ROUND_ROBIN);
+  assert_int_equal(options.origins[0].check.interval_ms, 0);
+  assert_int_equal(options.origins[0].max_failures, 3);
+  options_cleanup(&options);
+  // The short form is a pool, too, and the one of all who name none.
+  if (load(&options, MINIMAL ", \"origins\": [" POOL("web", "[::1]:80") "]", &err) != STATUS_OK) {
+    fail_msg("%s", err.text);
+  }
+  assert_int_equal(origin_options_num_pools(&options), 2);
+  assert_int_equal(origin_options_default(&options), 1);
+  assert_true(origin_options_find(&at, &options, "origin"));
+  assert_int_equal(at, 1);
+  options_cleanup(&options);
+}
+
+static void origins_that_do_not_fit_together(void **state) {
+  (void)state;
+  refuses(BASE, "there must be an origin");
+  refuses(BASE ", \"origins\": [" POOL("a", "h:1") ", " POOL("a", "h:2") "]",
+          "origins[1]: \"a\" is the name of origins[0], too");
+  refuses(MINIMAL ", \"origins\": [" POOL("origin", "h:1") "]", "that of the option origin");
+  refuses(BASE ", \"origins\": [" POOL("a", "nowhere") "]", "origins[0]: servers[0].address");
+  refuses(BASE ", \"origins\": [" POOL("a", "127.0.0.1:0") "]", "no port to connect to");
+  refuses(BASE ", \"origins\": [" POOL("a", "*:80") "]", "no address to connect to");
+  refuses(BASE ", \"origins\": [" POOL("a", "unix:") "]", "UNIX socket");
+  refuses(BASE ", \"origin\": {\"address\": \"127.0.0.1\"}", "origin.address");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"},"
+          " {\"address\": \"h:1\"}]}]",
+          "are both \"h:1\"");
+  refuses(BASE ", \"origins\": [{\"name\": \"a\", \"servers\": []}]", "servers");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\","
+          " \"weight\": 0}]}]",
+          "weight");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"}],"
+          " \"retry_min\": \"1m\"}]",
+          "retry_min is above retry_max");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"}],"
+          " \"check\": {\"interval\": \"500ms\"}}]",
+          "check.timeout is above check.interval");
+  refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"x\"}]",
+          "alpn_origins[0].origin: there is no pool \"x\" in origins");
+  refuses(MINIMAL
+          ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"origin\"},"
+          " {\"protocol\": \"h2\", \"origin\": \"origin\"}]",
+          "are both for \"h2\"");
+  refuses(MINIMAL ", \"store\": {\"path\": \"s\", \"origin\": \"x\"}", "store.origin: there is no");
+  refuses(LISTENERS ", " KEY_SERVERS ", " ORIGIN
+                    ", \"names\": [{\"name\": \"demo.test\","
+                    " \"origin\": \"x\", \"chains\": [{\"label\": \"primary\","
+                    " \"certificate\": \"demo.pem\"}]}]",
+          "names[0].origin: there is no pool \"x\"");
+}
+
 static void options_that_are_none(void **state) {
   (void)state;
   refuses(MINIMAL ", \"worker\": 2", "did you mean \"workers\"");
@@ -115,6 +193,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(minimal_file_gets_the_defaults),
       cmocka_unit_test(options_that_do_not_fit_together),
+      cmocka_unit_test(origins_have_defaults),
+      cmocka_unit_test(origins_that_do_not_fit_together),
       cmocka_unit_test(options_that_are_none),
       cmocka_unit_test(reference_lists_every_option),
   };
