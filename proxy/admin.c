@@ -360,6 +360,27 @@ static void on_reload(void *arg, struct http_request *request) {
                             "chains", (json_int_t)num_chains));
 }
 
+// --- the end of this process ----------------------------------------------------------------
+
+static void on_takeover(void *arg, struct http_request *request) {
+  struct admin *admin = arg;
+  admin->host.hand_over(admin->host.arg, request);
+}
+
+static void on_drain(void *arg, struct http_request *request) {
+  struct admin *admin = arg;
+  struct errmsg err = {0};
+  if (!admin_body_may_post(request)) {
+    return;
+  }
+  if (admin_body_read(NULL, no_fields, http_request_body(request), &err) != STATUS_OK) {
+    http_reply_error(request, 400, "bad_request", err.text);
+    return;
+  }
+  admin->host.drain(admin->host.arg);
+  http_reply_json(request, 200, json_pack("{s:b}", "draining", 1));
+}
+
 // --- metrics, health ----------------------------------------------------------------------
 
 static void on_metrics(void *arg, struct http_request *request) {
@@ -404,7 +425,8 @@ static const struct http_route routes[] = {
     {"GET", "/v1/chains", on_chains},  {"GET", "/v1/switches", on_switches},
     {"POST", "/v1/switch", on_switch}, {"POST", "/v1/restore", on_restore},
     {"POST", "/v1/drill", on_drill},   {"POST", "/v1/dc", on_dc},
-    {"POST", "/v1/reload", on_reload}, {"GET", "/metrics", on_metrics},
+    {"POST", "/v1/reload", on_reload}, {"POST", "/v1/takeover", on_takeover},
+    {"POST", "/v1/drain", on_drain},   {"GET", "/metrics", on_metrics},
     {"GET", "/healthz", on_healthz},   {0},
 };
 
@@ -435,6 +457,10 @@ enum status admin_new(struct admin **out, struct loop *loop, const struct admin_
 enum status admin_listen(struct admin *admin, int *fd, struct errmsg *err) {
   return http_server_listen(admin->server, fd, err);
 }
+
+static void on_stopped(void *arg) { (void)arg; }
+
+void admin_stop(struct admin *admin) { http_server_drain(admin->server, on_stopped, NULL); }
 
 void admin_free(struct admin *admin) {
   if (admin == NULL) {

@@ -14,6 +14,7 @@
 #include "common/base/metrics.h"
 #include "common/base/sink.h"
 #include "common/base/status.h"
+#include "common/http/http_server.h"
 #include "common/net/loop.h"
 #include "proxy/state_file.h"
 
@@ -39,6 +40,12 @@ struct admin_host {
   bool (*may_use_dc)(void *arg, const struct cert_name *name);
   // Reload; answers why not in err.
   enum status (*reload)(void *arg, struct errmsg *err);
+  // Answers POST /v1/takeover (handover.h).
+  void (*hand_over)(void *arg, struct http_request *request);
+  // May nothing be changed here any more, as another process takes over? May be NULL.
+  bool (*is_handed_over)(void *arg);
+  // Stops in good order, as SIGTERM does.
+  void (*drain)(void *arg);
   // Something changed: DCs for chains that now matter may be wanted sooner. May be
   // NULL.
   void (*on_states_changed)(void *arg);
@@ -50,6 +57,9 @@ struct admin;
 enum status admin_new(struct admin **out, struct loop *loop, const struct admin_host *host,
                       struct errmsg *err);
 enum status admin_listen(struct admin *admin, int *fd, struct errmsg *err);
+
+// admin_stop hears no further request; what is under way is answered.
+void admin_stop(struct admin *admin);
 
 // admin_free ends it when the loop has ended: requests under way get no answer,
 // but a change that was being written is in the file (state_file_close). NULL is

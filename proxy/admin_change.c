@@ -638,6 +638,11 @@ static void begin(struct admin_changes *changes, struct http_request *request, c
   if (!admin_body_may_post(request)) {
     return;
   }
+  if (changes->host->is_handed_over != NULL && changes->host->is_handed_over(changes->host->arg)) {
+    http_reply_error(request, 409, "taken_over",
+                     "another process is taking over; ask it, in a moment");
+    return;
+  }
   if (changes->host->has_store) {
     http_reply_error(request, 409, "in_store",
                      "this proxy obeys a store on disk: deputyctl store switch, restore and drill");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/control.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,6 +25,8 @@
 #include "proxy/admin.h"
 #include "proxy/credentials.h"
 #include "proxy/grace.h"
+#include "proxy/handover.h"
+#include "proxy/inherit.h"
 #include "proxy/listeners.h"
 #include "proxy/lookup.h"
 #include "proxy/memory_watch.h"
@@ -31,6 +34,8 @@
 #include "proxy/shedding.h"
 #include "proxy/site.h"
 #include "proxy/state_file.h"
+#include "proxy/succession.h"
+#include "proxy/takeover.h"
 #include "proxy/ticket_schedule.h"
 #include "proxy/ticketing.h"
 #include "proxy/worker.h"
@@ -75,8 +80,17 @@ struct control {
   int64_t started_s;
   uint64_t num_reloads;
   uint64_t num_reloads_failed;
-  int admin_fd;
+  int admin_fd;  // until they are served
   int metrics_fd;
+
+  struct inherited inherited;
+  struct takeover *takeover;      // until the succession begins
+  struct succession *succession;  // NULL: this is a start of its own
+  struct errmsg failure;          // why the takeover came to nothing
+  struct handover *handover;      // to whoever comes after
+  struct handover_host handover_host;
+  int admin_kept_fd;  // to be lent: the services have descriptors of their own
+  int metrics_kept_fd;
 };
 
 const struct options *control_options(const struct control *control) {
@@ -161,8 +175,7 @@ static enum status plan_views(struct plan *plan, struct control *control, struct
 static void put_in_force(struct control *control, struct plan *plan) {
   struct site *site = plan->site;
 
-  listeners_close(&control->listeners);
-  control->listeners = plan->listeners;
+  listeners_replace(&control->listeners, &plan->listeners);
   site->next = control->sites;
   site->num_views = control->num_workers;
   control->sites = site;
@@ -177,9 +190,11 @@ static void put_in_force(struct control *control, struct plan *plan) {
   }
   origins_set_site(control->origins, site);
   for (size_t i = 0; i < control->num_workers; i++) {
-    struct listening_plan listening;
+    struct listening_plan listening = {0};
     CHECK(plan->views[i] != NULL);
-    listeners_plan(&listening, &control->listeners, i);
+    if (succession_is_over(control->succession)) {
+      listeners_plan(&listening, &control->listeners, i, control->num_workers);
+    }
     plan->views[i]->next = control->views;
     control->views = plan->views[i];
     control->keyclients[i] = NULL;
@@ -225,7 +240,7 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
 
   TRY(options_load(&options, control->config_path, err));
   TRY(site_new(&plan.site, &options, control->states, control->origins, control->site, err));
-  TRY(listeners_open(&plan.listeners, &plan.site->options, &control->listeners,
+  TRY(listeners_open(&plan.listeners, &plan.site->options, &control->listeners, NULL,
                      control->num_workers, err));
   TRY(plan_views(&plan, control, err));
   TRY(credentials_prepare(control->credentials, plan.site));
@@ -243,9 +258,14 @@ static enum status reload(void *arg, struct errmsg *err) {
   struct errmsg reason = {0};
   enum status st = STATUS_OK;
 
-  ready_notify("RELOADING=1");
-  st = control->is_draining ? errmsg_set(&reason, STATUS_REFUSED, "the proxy is about to stop")
-                            : try_reload(control, &reason);
+  ready_notify_reloading();
+  if (control->is_draining) {
+    st = errmsg_set(&reason, STATUS_REFUSED, "the proxy is about to stop");
+  } else if (handover_is_claimed(control->handover) || !succession_is_over(control->succession)) {
+    st = errmsg_set(&reason, STATUS_REFUSED, "one process is taking over from another");
+  } else {
+    st = try_reload(control, &reason);
+  }
   if (st == STATUS_OK) {
     control->num_reloads += 1;
     log_info(0, "reloaded", "path=%s", control->config_path);
@@ -279,19 +299,31 @@ static void on_drain_over(void *arg) {
   }
 }
 
+static void close_fd(int *fd) {
+  if (*fd >= 0) {
+    (void)close(*fd);
+    *fd = -1;
+  }
+}
+
+static void begin_drain(struct control *control) {
+  control->is_draining = true;
+  log_info(0, "stopping", "limit_ms=%lld", (long long)control->site->options.limits.drain_ms);
+  listeners_let_go(&control->listeners);
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_post_drain(control->workers[i]);
+  }
+  timer_arm_ms(&control->drain, control->site->options.limits.drain_ms);
+}
+
 static void on_terminate(void *arg) {
   struct control *control = arg;
   if (control->is_draining) {
     on_drain_over(control);  // asked twice: now
     return;
   }
-  control->is_draining = true;
   ready_notify("STOPPING=1");
-  log_info(0, "stopping", "limit_ms=%lld", (long long)control->site->options.limits.drain_ms);
-  for (size_t i = 0; i < control->num_workers; i++) {
-    worker_post_drain(control->workers[i]);
-  }
-  timer_arm_ms(&control->drain, control->site->options.limits.drain_ms);
+  begin_drain(control);
 }
 
 static void on_watch_audit(void *arg) {
@@ -398,6 +430,7 @@ static void add_status(void *arg, json_t *object) {
         json_integer((json_int_t)metrics_num_handshakes(&source, (enum source)by)));
   }
   (void)json_object_set_new(object, "version", json_string(DEPUTY_VERSION));
+  (void)json_object_set_new(object, "pid", json_integer((json_int_t)getpid()));
   (void)json_object_set_new(object, "uptime_s",
                             json_integer((json_int_t)(clock_wall_s() - control->started_s)));
   (void)json_object_set_new(object, "workers", json_integer((json_int_t)control->num_workers));
@@ -432,6 +465,109 @@ static void on_name_changed(void *arg, struct ready *in, struct ready *out) {
   credentials_change(control->credentials, in, out);
 }
 
+// --- being taken over --------------------------------------------------------------------------
+
+static void put_socket(struct handover_socket *out, size_t *num, enum inherit_kind kind,
+                       const char *text, const int *fd) {
+  if (*fd >= 0) {
+    out[(*num)++] = (struct handover_socket){.kind = kind, .text = text, .fds = fd, .num = 1};
+  }
+}
+
+static size_t sockets_to_lend(void *arg, struct handover_socket *out, size_t max) {
+  const struct control *control = arg;
+  size_t num = 0;
+  CHECK(control->listeners.num + 2 <= max);
+  for (; num < control->listeners.num; num++) {
+    const struct listener *listener = &control->listeners.items[num];
+    out[num] = (struct handover_socket){.kind = INHERIT_CLIENT,
+                                        .text = listener->text,
+                                        .fds = listener->kept,
+                                        .num = listener->num_kept};
+  }
+  put_socket(out, &num, INHERIT_ADMIN, control->site->options.admin.socket,
+             &control->admin_kept_fd);
+  put_socket(out, &num, INHERIT_METRICS, control->site->options.metrics.listen,
+             &control->metrics_kept_fd);
+  return num;
+}
+
+// Switches are only ever added, or undone: these numbers differ if anything does.
+static enum status stamp(void *arg, char out[HANDOVER_STAMP_LEN], struct errmsg *err) {
+  const struct control *control = arg;
+  size_t num = 0;
+  size_t num_undone = 0;
+  const struct state_change *changes = states_list(control->states, &num);
+  for (size_t i = 0; i < num; i++) {
+    num_undone += changes[i].is_undone ? 1 : 0;
+  }
+  if (control->lookup == NULL && !state_file_is_settled(control->state_file)) {
+    return errmsg_set(err, STATUS_UNAVAILABLE,
+                      control->site->options.states == NULL
+                          ? "there are switches, which no file keeps (states): they would be lost"
+                          : "a switch is not on disk yet");
+  }
+  (void)snprintf(out, HANDOVER_STAMP_LEN, "%zu/%llu/%zu", num,
+                 num == 0 ? 0ULL : (unsigned long long)changes[num - 1].id, num_undone);
+  return STATUS_OK;
+}
+
+static bool is_stopping(void *arg) {
+  const struct control *control = arg;
+  return control->is_draining || !succession_is_over(control->succession);
+}
+
+static void on_http_drained(void *arg) { (void)arg; }
+
+static void on_succeeded(void *arg, bool is_same_unit) {
+  struct control *control = arg;
+  log_info(0, "taken_over", "effect=this_process_drains");
+  close_fd(&control->admin_kept_fd);
+  close_fd(&control->metrics_kept_fd);
+  if (control->admin != NULL) {
+    admin_stop(control->admin);
+  }
+  if (control->metrics_server != NULL) {
+    http_server_drain(control->metrics_server, on_http_drained, NULL);
+  }
+  if (!is_same_unit) {
+    ready_notify("STOPPING=1");  // of the unit: not while a process of it serves
+  }
+  if (!control->is_draining) {
+    begin_drain(control);
+  }
+}
+
+static void hand_over(void *arg, struct http_request *request) {
+  struct control *control = arg;
+  handover_ask(control->handover, request);
+}
+
+static bool is_handed_over(void *arg) {
+  const struct control *control = arg;
+  return handover_is_claimed(control->handover);
+}
+
+static void drain(void *arg) {
+  struct control *control = arg;
+  if (!control->is_draining) {
+    on_terminate(control);
+  }
+}
+
+static enum status make_handover(struct control *control) {
+  control->handover_host = (struct handover_host){
+      .arg = control,
+      .sockets = sockets_to_lend,
+      .stamp = stamp,
+      .is_stopping = is_stopping,
+      .on_complete = on_succeeded,
+  };
+  return handover_new(&control->handover, control->loop, &control->handover_host);
+}
+
+// --- services ------------------------------------------------------------------------------------
+
 static enum status start_admin(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   if (control->admin_fd < 0) {
@@ -450,14 +586,16 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .may_use_dc = may_use_dc,
       .reload = reload,
       .on_states_changed = on_states_changed,
+      .hand_over = hand_over,
+      .is_handed_over = is_handed_over,
+      .drain = drain,
   };
   TRY(admin_new(&control->admin, control->loop, &control->admin_host, err));
-  TRY(admin_listen(control->admin, &control->admin_fd, err));
 out:
   return st;
 }
 
-static enum status start_metrics(struct control *control, struct errmsg *err) {
+static enum status start_metrics(struct control *control) {
   enum status st = STATUS_OK;
   const struct http_server_config config = {
       .routes = metrics_routes,
@@ -468,7 +606,21 @@ static enum status start_metrics(struct control *control, struct errmsg *err) {
     return STATUS_OK;
   }
   TRY(http_server_new(&control->metrics_server, control->loop, &config));
-  TRY(http_server_listen(control->metrics_server, &control->metrics_fd, err));
+out:
+  return st;
+}
+
+// Both keep a descriptor here, to be lent.
+static enum status open_services(struct control *control, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  if (control->admin != NULL) {
+    control->admin_kept_fd = fcntl(control->admin_fd, F_DUPFD_CLOEXEC, 3);
+    TRY(admin_listen(control->admin, &control->admin_fd, err));
+  }
+  if (control->metrics_server != NULL) {
+    control->metrics_kept_fd = fcntl(control->metrics_fd, F_DUPFD_CLOEXEC, 3);
+    TRY(http_server_listen(control->metrics_server, &control->metrics_fd, err));
+  }
 out:
   return st;
 }
@@ -484,8 +636,8 @@ enum status control_new(struct control **out, const char *config_path, struct op
     return STATUS_MEMORY;
   }
   control->config_path = config_path;
-  control->admin_fd = -1;
-  control->metrics_fd = -1;
+  control->admin_fd = control->admin_kept_fd = -1;
+  control->metrics_fd = control->metrics_kept_fd = -1;
   control->start_options = *options;
   *options = (struct options){0};
   control->started_s = clock_wall_s();
@@ -504,6 +656,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   TRY(ticket_schedule_init(&control->ticket_schedule, control->loop, control->tickets));
   TRY(timer_init(&control->watch_audit, control->loop, on_watch_audit, control));
   TRY(timer_init(&control->drain, control->loop, on_drain_over, control));
+  TRY(make_handover(control));
   *out = control;
   control = NULL;
 
@@ -519,6 +672,7 @@ static enum status bind_admin(struct control *control, struct errmsg *err) {
   char *end = NULL;
   unsigned long mode = strtoul(options->mode, &end, 8);
   struct address address = {0};
+  bool is_foreign = false;
 
   if (options->socket == NULL) {
     return STATUS_OK;
@@ -530,8 +684,12 @@ static enum status bind_admin(struct control *control, struct errmsg *err) {
   if ((size_t)snprintf(text, sizeof(text), "unix:%s", options->socket) >= sizeof(text)) {
     return errmsg_set(err, STATUS_CONFIG, "admin.socket: the path is too long");
   }
-  TRY(address_parse(&address, text, err));
-  TRY(address_listen(&control->admin_fd, &address, false, (unsigned)mode, err));
+  control->admin_fd =
+      inherit_take(&control->inherited, INHERIT_ADMIN, "admin", options->socket, &is_foreign);
+  if (control->admin_fd < 0) {
+    TRY(address_parse(&address, text, err));
+    TRY(address_listen(&control->admin_fd, &address, false, (unsigned)mode, err));
+  }
 out:
   return st;
 }
@@ -540,9 +698,36 @@ static enum status bind_metrics(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   const char *listen = control->start_options.metrics.listen;
   struct address address = {0};
+  bool is_foreign = false;
   if (listen != NULL) {
+    control->metrics_fd =
+        inherit_take(&control->inherited, INHERIT_METRICS, "metrics", listen, &is_foreign);
+  }
+  if (listen != NULL && control->metrics_fd < 0) {
     TRY(address_parse(&address, listen, err));
     TRY(address_listen(&control->metrics_fd, &address, false, 0, err));
+  }
+out:
+  return st;
+}
+
+enum status control_inherit(struct control *control, enum program_takeover takeover,
+                            struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const char *path = control->start_options.admin.socket;
+
+  TRY(inherit_from_environment(&control->inherited, err));
+  if (takeover == PROGRAM_TAKEOVER_NO) {
+    goto out;
+  }
+  if (path == NULL) {
+    TRY(errmsg_set(err, STATUS_CONFIG,
+                   "--takeover needs admin.socket, on which the running proxy is asked"));
+  }
+  st = takeover_ask(&control->takeover, &control->inherited, path, err);
+  if (st == STATUS_UNAVAILABLE && takeover == PROGRAM_TAKEOVER_IF_RUNNING) {
+    *err = (struct errmsg){0};
+    st = STATUS_OK;
   }
 out:
   return st;
@@ -551,10 +736,11 @@ out:
 enum status control_bind(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct listeners none = {0};
-  TRY(listeners_open(&control->listeners, &control->start_options, &none, control->num_workers,
-                     err));
+  TRY(listeners_open(&control->listeners, &control->start_options, &none, &control->inherited,
+                     control->num_workers, err));
   TRY(bind_admin(control, err));
   TRY(bind_metrics(control, err));
+  inherit_cleanup(&control->inherited);
 out:
   return st;
 }
@@ -583,7 +769,7 @@ out:
 static size_t max_conns_per_worker(const struct control *control) {
   int64_t max = control->site->options.limits.connections;
   int64_t num_workers = (int64_t)control->num_workers;
-  int64_t num_files = program_raise_nofile() - OTHER_FILES - 16 * num_workers;
+  int64_t num_files = program_raise_nofile() - OTHER_FILES - 64 * num_workers;
   int64_t possible = num_files / 2 > num_workers ? num_files / 2 : num_workers;
   if (max == 0 || max > possible) {
     max = possible;
@@ -621,20 +807,85 @@ out:
   return st;
 }
 
-static enum status announce(const struct control *control, const int *fds, int metrics_fd,
-                            int admin_fd, struct errmsg *err) {
+// Says that we serve: on standard output, to the service manager, to who waits for
+// --background.
+static void announce(const struct control *control) {
   struct ready_listener ready[OPTIONS_MAX_LISTENERS + 2];
+  struct errmsg err = {0};
   size_t num = 0;
   for (; num < control->listeners.num; num++) {
-    ready[num] = (struct ready_listener){control->listeners.items[num].name, fds[num]};
+    const struct listener *listener = &control->listeners.items[num];
+    ready[num] = (struct ready_listener){listener->name, listener->kept[0]};
   }
-  if (metrics_fd >= 0) {
-    ready[num++] = (struct ready_listener){"metrics", metrics_fd};
+  if (control->metrics_kept_fd >= 0) {
+    ready[num++] = (struct ready_listener){"metrics", control->metrics_kept_fd};
   }
-  if (admin_fd >= 0) {
-    ready[num++] = (struct ready_listener){"admin", admin_fd};
+  if (control->admin_kept_fd >= 0) {
+    ready[num++] = (struct ready_listener){"admin", control->admin_kept_fd};
   }
-  return ready_announce(ready, num, err);
+  ready_notify_main_pid();
+  if (ready_announce(ready, num, &err) != STATUS_OK) {
+    log_warn(0, "not_announced", "reason=\"%s\"",
+             err.text);  // nobody reads it; serve all the same
+  }
+  program_is_ready();
+  log_info(0, "tls_library", "%s", tls_features());
+  log_info(0, "serving", "version=%s workers=%zu names=%zu", DEPUTY_VERSION, control->num_workers,
+           control->site->options.num_names);
+}
+
+// --- taking over -------------------------------------------------------------------------------
+
+static bool is_warm(void *arg) {
+  const struct control *control = arg;
+  for (size_t i = 0; i < control->num_workers; i++) {
+    if (control->keyclients[i] == NULL || keyclient_num_ready(control->keyclients[i]) == 0) {
+      return false;
+    }
+  }
+  return credentials_num_missing(control->credentials) == 0;
+}
+
+static enum status accept_too(void *arg, struct errmsg *err) {
+  struct control *control = arg;
+  enum status st = listeners_begin(&control->listeners, err);
+  for (size_t i = 0; i < control->num_workers && st == STATUS_OK; i++) {
+    struct listening_plan listening;
+    listeners_plan(&listening, &control->listeners, i, control->num_workers);
+    worker_post_listening(control->workers[i], &listening);
+  }
+  return st;
+}
+
+static void serve_alone(void *arg) {
+  struct control *control = arg;
+  struct errmsg err = {0};
+  if (control->is_draining) {
+    return;  // told to stop meanwhile
+  }
+  if (open_services(control, &err) != STATUS_OK) {
+    log_error(0, "no_services", "reason=\"%s\" effect=no_admin_api", err.text);
+  }
+  announce(control);
+}
+
+static void give_up(void *arg, const char *reason) {
+  struct control *control = arg;
+  (void)errmsg_set(&control->failure, STATUS_UNAVAILABLE, "--takeover: %s", reason);
+  if (!control->is_draining) {
+    begin_drain(control);
+  }
+}
+
+static enum status begin_succession(struct control *control) {
+  const struct succession_host host = {
+      .arg = control,
+      .is_warm = is_warm,
+      .accept = accept_too,
+      .serve = serve_alone,
+      .give_up = give_up,
+  };
+  return succession_begin(&control->succession, control->loop, &host, &control->takeover);
 }
 
 static enum status watch_signals(struct control *control) {
@@ -650,9 +901,6 @@ out:
 enum status control_start(struct control *control, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct plan plan = {0};
-  int fds[OPTIONS_MAX_LISTENERS];
-  int metrics_fd = control->metrics_fd;
-  int admin_fd = control->admin_fd;
 
   TRY(make_workers(control, err));
   TRY(credentials_new(&control->credentials, control->loop, control->grace));
@@ -660,15 +908,18 @@ enum status control_start(struct control *control, struct errmsg *err) {
     lookup_on_change(control->lookup, on_name_changed, control);
   }
   TRY(watch_signals(control));
-  for (size_t i = 0; i < control->listeners.num; i++) {
-    fds[i] = control->listeners.items[i].fds[0];
-  }
   plan.site = control->site;
   st = plan_views(&plan, control, err);
   plan.site = NULL;
   TRY(st);
   TRY(start_admin(control, err));
-  TRY(start_metrics(control, err));
+  TRY(start_metrics(control));
+  if (control->takeover != NULL) {
+    TRY(begin_succession(control));
+  } else {
+    TRY(listeners_begin(&control->listeners, err));
+    TRY(open_services(control, err));
+  }
   for (size_t i = 0; i < control->num_workers; i++) {
     TRY(worker_start(control->workers[i]));
   }
@@ -679,22 +930,20 @@ enum status control_start(struct control *control, struct errmsg *err) {
   control->sites = NULL;
   put_in_force(control, &plan);
   timer_arm_ms(&control->watch_audit, AUDIT_LOG_WATCH_MS);
-  if (announce(control, fds, metrics_fd, admin_fd, err) != STATUS_OK) {
-    log_warn(0, "not_announced", "reason=\"%s\"",
-             err->text);  // nobody reads it; serve all the same
+  if (control->succession == NULL) {
+    announce(control);
   }
-  log_info(0, "tls_library", "%s", tls_features());
-  log_info(0, "serving", "version=%s workers=%zu names=%zu", DEPUTY_VERSION, control->num_workers,
-           control->site->options.num_names);
 
 out:
   plan_cleanup(&plan);
   return st;
 }
 
-void control_serve(struct control *control) {
+enum status control_serve(struct control *control, struct errmsg *err) {
   loop_run(control->loop);
   log_info(0, "stopped", "accepted_reloads=%llu", (unsigned long long)control->num_reloads);
+  *err = control->failure;
+  return control->failure.text[0] == '\0' ? STATUS_OK : STATUS_UNAVAILABLE;
 }
 
 // --- end ---------------------------------------------------------------------------------------
@@ -706,6 +955,9 @@ void control_free(struct control *control) {
   for (size_t i = 0; i < control->num_workers && control->workers[i] != NULL; i++) {
     worker_join(control->workers[i]);
   }
+  succession_free(control->succession);
+  takeover_free(control->takeover, "the new process ends");
+  handover_free(control->handover);
   admin_free(control->admin);
   http_server_free(control->metrics_server);
   credentials_free(control->credentials);
@@ -734,12 +986,11 @@ void control_free(struct control *control) {
   timer_cleanup(&control->watch_audit);
   timer_cleanup(&control->drain);
   audit_log_close(&control->audit);
-  if (control->admin_fd >= 0) {
-    (void)close(control->admin_fd);
-  }
-  if (control->metrics_fd >= 0) {
-    (void)close(control->metrics_fd);
-  }
+  inherit_cleanup(&control->inherited);
+  close_fd(&control->admin_fd);
+  close_fd(&control->metrics_fd);
+  close_fd(&control->admin_kept_fd);
+  close_fd(&control->metrics_kept_fd);
   options_cleanup(&control->start_options);
   loop_free(control->loop);
   free(control);

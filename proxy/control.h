@@ -6,12 +6,17 @@
 // A reload is prepared whole (options, certificates, contexts, sockets), then put
 // in force, or dropped with the reason: until the last step nothing has changed.
 //
-//   start:  control_new, control_bind, (root is given up), control_load, control_start
+//   start:  control_new, control_inherit, control_bind, (root is given up), control_load,
+//           control_start
 //   serve:  SIGHUP reload; SIGUSR1 logs opened again; SIGTERM, SIGINT drain
+//
+// A process that takes over from a serving one (succession.h) starts in the same order,
+// but accepts nobody before the end of it; one that is taken over (handover.h) drains.
 #ifndef DEPUTY_PROXY_CONTROL_H_
 #define DEPUTY_PROXY_CONTROL_H_
 
 #include "common/base/errmsg.h"
+#include "common/base/program.h"
 #include "common/base/status.h"
 #include "proxy/options.h"
 
@@ -20,6 +25,11 @@ struct control;
 // control_new makes an empty one for the configuration file at `config_path`
 // (borrowed), which was read into `options` (taken).
 enum status control_new(struct control **out, const char *config_path, struct options *options);
+
+// control_inherit takes listening sockets that are open already: with `takeover`, of a
+// serving proxy; else, of the service manager. Always with a sentence.
+enum status control_inherit(struct control *control, enum program_takeover takeover,
+                            struct errmsg *err);
 
 // control_bind opens every listening socket; the last use of low ports.
 enum status control_bind(struct control *control, struct errmsg *err);
@@ -31,8 +41,9 @@ enum status control_load(struct control *control, struct errmsg *err);
 // control_start starts workers and services and says that they are ready.
 enum status control_start(struct control *control, struct errmsg *err);
 
-// control_serve returns when all is drained.
-void control_serve(struct control *control);
+// control_serve returns when all is drained. STATUS_UNAVAILABLE: a takeover came to
+// nothing, for the reason in err.
+enum status control_serve(struct control *control, struct errmsg *err);
 
 // control_options lends the options at the start.
 const struct options *control_options(const struct control *control);

@@ -845,11 +845,16 @@ const char *credentials_why(const struct credentials *c, const struct chain *cha
   return is_wanted(c, want, clock_wall_s()) ? NULL : "the certificate is not valid long enough";
 }
 
-void credentials_write_metrics(const struct credentials *c, struct metrics_text *text) {
+size_t credentials_num_missing(const struct credentials *c) {
   size_t num_missing = 0;
   for (size_t i = 0; i < num_all(c); i++) {
     num_missing += want_at(c, i)->key == NULL ? 1 : 0;
   }
+  return num_missing;
+}
+
+void credentials_write_metrics(const struct credentials *c, struct metrics_text *text) {
+  size_t num_missing = credentials_num_missing(c);
   metrics_family(text, "deputy_proxy_dc_fetches_total", METRIC_COUNTER,
                  "Delegated credentials asked for, by what came of it.");
   for (unsigned i = 0; i < FETCH_NUM; i++) {

@@ -50,6 +50,9 @@ void credentials_hurry(struct credentials *credentials);
 // credentials_why tells why the chain has none: a static phrase, or NULL.
 const char *credentials_why(const struct credentials *credentials, const struct chain *chain);
 
+// credentials_num_missing counts the chains that are to have a credential and have none.
+size_t credentials_num_missing(const struct credentials *credentials);
+
 void credentials_write_metrics(const struct credentials *credentials, struct metrics_text *text);
 
 // credentials_free: no call under way is answered.

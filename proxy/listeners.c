@@ -31,31 +31,117 @@ static void set_options(const struct listener *listener, int fd, int64_t handsha
   }
 }
 
-// The first socket learns the port; the others join it.
-static enum status bind_all(struct listener *listener, int64_t handshake_ms, struct errmsg *err) {
+static void keep(struct listener *listener, int fd) { listener->kept[listener->num_kept++] = fd; }
+
+// May another socket be bound to the address of this one? The kernel lets it if both
+// say so, and both were opened by the same user.
+static bool is_shared(int fd) {
+  int is_on = 0;
+  socklen_t len = sizeof(is_on);
+  return getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &is_on, &len) == 0 && is_on != 0;
+}
+
+static enum status take_inherited(struct listener *listener, struct inherited *inherited,
+                                  size_t num_workers, bool *out_is_foreign, struct errmsg *err) {
+  size_t max = num_workers * LISTENING_MAX_SHARE;
+  for (;;) {
+    int fd =
+        inherit_take(inherited, INHERIT_CLIENT, listener->name, listener->text, out_is_foreign);
+    if (fd < 0) {
+      return STATUS_OK;
+    }
+    keep(listener, fd);
+    if (listener->num_kept > max) {
+      return errmsg_set(err, STATUS_LIMIT,
+                        "listener \"%s\" has more than %zu sockets already, too many for %zu "
+                        "workers: none may be left out, as connections wait in each",
+                        listener->name, max, num_workers);
+    }
+  }
+}
+
+// Opens sockets until each worker has one of its own. The first learns the port; the
+// others join it.
+static enum status bind_rest(struct listener *listener, size_t num_workers, struct errmsg *err) {
   enum status st = STATUS_OK;
-  for (size_t i = 0; i < listener->num_fds; i++) {
-    if (i > 0 && !is_tcp(listener)) {
-      // A UNIX socket has one queue, which the workers share.
-      listener->fds[i] = fcntl(listener->fds[0], F_DUPFD_CLOEXEC, 3);
-      if (listener->fds[i] < 0) {
-        return errmsg_set(err, STATUS_SYSTEM, "%s: %s", listener->text, strerror(errno));
-      }
-      continue;
+  size_t num_there = listener->num_kept;
+  while (listener->num_kept < num_workers) {
+    int fd = -1;
+    st = address_bind(&fd, &listener->address, is_tcp(listener), UNIX_SOCKET_MODE, err);
+    if (st != STATUS_OK && num_there > 0) {
+      log_info(0, "sockets_shared", "listener=%s sockets=%zu workers=%zu reason=\"%s\"",
+               listener->name, listener->num_kept, num_workers, err->text);
+      *err = (struct errmsg){0};
+      return STATUS_OK;
     }
-    TRY(address_listen(&listener->fds[i], &listener->address, is_tcp(listener), UNIX_SOCKET_MODE,
-                       err));
-    if (is_tcp(listener)) {
-      set_options(listener, listener->fds[i], handshake_ms);
-    }
-    if (i == 0 && is_tcp(listener)) {
+    TRY(st);
+    keep(listener, fd);
+    if (listener->num_kept == 1) {
       struct address bound = {0};
-      TRY(address_of_local(&bound, listener->fds[0]));
+      TRY(address_of_local(&bound, fd));
       address_set_port(&listener->address, address_port(&bound));
+    }
+    if (!is_tcp(listener)) {
+      break;  // a UNIX socket has one queue, which the workers share
     }
   }
 out:
   return st;
+}
+
+static enum status begin(struct listener *listener, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  for (; listener->num_begun < listener->num_kept; listener->num_begun++) {
+    TRY(address_begin(listener->kept[listener->num_begun], &listener->address, err));
+  }
+out:
+  return st;
+}
+
+static enum status open_sockets(struct listener *listener, struct inherited *inherited,
+                                size_t num_workers, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  bool is_foreign = false;
+
+  if (inherited != NULL) {
+    TRY(take_inherited(listener, inherited, num_workers, &is_foreign, err));
+  }
+  listener->num_begun = listener->num_kept;
+  if (listener->num_kept > 0) {
+    struct address bound = {0};
+    TRY(address_of_local(&bound, listener->kept[0]));
+    if (is_foreign) {
+      listener->address = bound;
+    }
+    address_set_port(&listener->address, address_port(&bound));
+  }
+  if (listener->num_kept == 0 ||
+      (!is_foreign && is_tcp(listener) && is_shared(listener->kept[0]))) {
+    TRY(bind_rest(listener, num_workers, err));
+  }
+  if (listener->num_begun == 0) {
+    TRY(begin(listener, err));  // nobody else is there
+  }
+out:
+  return st;
+}
+
+// The workers' descriptors are apart from control's, so that each may close its own
+// when it likes.
+static enum status give_out(struct listener *listener, size_t num_workers, struct errmsg *err) {
+  size_t num = listener->num_kept > num_workers ? listener->num_kept : num_workers;
+  listener->fds = malloc(num * sizeof(int));
+  if (listener->fds == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (; listener->num_fds < num; listener->num_fds++) {
+    int fd = fcntl(listener->kept[listener->num_fds % listener->num_kept], F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) {
+      return errmsg_set(err, STATUS_SYSTEM, "%s: %s", listener->text, strerror(errno));
+    }
+    listener->fds[listener->num_fds] = fd;
+  }
+  return STATUS_OK;
 }
 
 static const struct listener *find(const struct listeners *listeners,
@@ -72,8 +158,8 @@ static const struct listener *find(const struct listeners *listeners,
 }
 
 static enum status open_one(struct listener *out, const struct listener_options *options,
-                            const struct listeners *current, size_t num_workers,
-                            int64_t handshake_ms, struct errmsg *err) {
+                            const struct listeners *current, struct inherited *inherited,
+                            size_t num_workers, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct listener *same = find(current, options);
 
@@ -95,22 +181,19 @@ static enum status open_one(struct listener *out, const struct listener_options 
     errmsg_prefix(err, "listener \"%s\"", options->name);
     return STATUS_CONFIG;
   }
-  out->fds = malloc(num_workers * sizeof(int));
-  if (out->fds == NULL) {
+  out->kept = malloc((num_workers * LISTENING_MAX_SHARE + 1) * sizeof(int));
+  if (out->kept == NULL) {
     return STATUS_MEMORY;
   }
-  for (size_t i = 0; i < num_workers; i++) {
-    out->fds[i] = -1;
-  }
-  out->num_fds = num_workers;
-  TRY(bind_all(out, handshake_ms, err));
+  TRY(open_sockets(out, inherited, num_workers, err));
+  TRY(give_out(out, num_workers, err));
 out:
   return st;
 }
 
 enum status listeners_open(struct listeners *out, const struct options *options,
-                           const struct listeners *current, size_t num_workers,
-                           struct errmsg *err) {
+                           const struct listeners *current, struct inherited *inherited,
+                           size_t num_workers, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct listeners made = {0};
 
@@ -120,8 +203,11 @@ enum status listeners_open(struct listeners *out, const struct options *options,
   }
   made.num = options->num_listeners;
   for (size_t i = 0; i < made.num; i++) {
-    TRY(open_one(&made.items[i], &options->listeners[i], current, num_workers,
-                 options->limits.handshake_ms, err));
+    struct listener *listener = &made.items[i];
+    TRY(open_one(listener, &options->listeners[i], current, inherited, num_workers, err));
+    for (size_t j = 0; j < listener->num_kept && is_tcp(listener); j++) {
+      set_options(listener, listener->kept[j], options->limits.handshake_ms);
+    }
   }
   *out = made;
   made = (struct listeners){0};
@@ -131,17 +217,68 @@ out:
   return st;
 }
 
-void listeners_plan(struct listening_plan *out, struct listeners *listeners, size_t index) {
-  *out = (struct listening_plan){.num = listeners->num};
+enum status listeners_begin(struct listeners *listeners, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  for (size_t i = 0; i < listeners->num; i++) {
+    TRY(begin(&listeners->items[i], err));
+  }
+out:
+  return st;
+}
+
+void listeners_replace(struct listeners *current, struct listeners *next) {
+  for (size_t i = 0; i < next->num; i++) {
+    struct listener *listener = &next->items[i];
+    for (size_t j = 0; j < current->num && !listener->is_new; j++) {
+      struct listener *same = &current->items[j];
+      if (same->id == listener->id) {
+        listener->kept = same->kept;
+        listener->num_kept = same->num_kept;
+        listener->num_begun = same->num_begun;
+        same->kept = NULL;
+        same->num_kept = 0;
+      }
+    }
+  }
+  listeners_close(current);
+  *current = *next;
+  *next = (struct listeners){0};
+}
+
+static void add_to_plan(struct listening_plan *out, const struct listener *listener, int fd) {
+  CHECK(out->num < LISTENING_MAX);  // listeners_open sees to it
+  out->items[out->num].id = listener->id;
+  out->items[out->num].is_tcp = is_tcp(listener);
+  out->items[out->num].fd = fd;
+  out->num += 1;
+}
+
+void listeners_plan(struct listening_plan *out, struct listeners *listeners, size_t index,
+                    size_t num_workers) {
+  *out = (struct listening_plan){0};
   for (size_t i = 0; i < listeners->num; i++) {
     struct listener *listener = &listeners->items[i];
-    out->items[i].id = listener->id;
-    out->items[i].is_tcp = is_tcp(listener);
-    out->items[i].fd = -1;
-    if (listener->is_new) {
-      out->items[i].fd = listener->fds[index];
-      listener->fds[index] = -1;
+    if (!listener->is_new) {
+      add_to_plan(out, listener, -1);
+      continue;
     }
+    for (size_t j = index; j < listener->num_fds; j += num_workers) {
+      add_to_plan(out, listener, listener->fds[j]);
+      listener->fds[j] = -1;
+    }
+  }
+}
+
+static void close_kept(struct listener *listener) {
+  for (size_t i = 0; i < listener->num_kept; i++) {
+    (void)close(listener->kept[i]);
+  }
+  listener->num_kept = 0;
+}
+
+void listeners_let_go(struct listeners *listeners) {
+  for (size_t i = 0; i < listeners->num; i++) {
+    close_kept(&listeners->items[i]);
   }
 }
 
@@ -153,6 +290,8 @@ void listeners_close(struct listeners *listeners) {
         (void)close(listener->fds[j]);
       }
     }
+    close_kept(listener);
+    free(listener->kept);
     free(listener->fds);
     free(listener->name);
     free(listener->text);

@@ -17,6 +17,7 @@ static const struct program program = {
     .default_config = "/etc/deputy/proxy.json",
     .options = proxy_options,
     .about = tls_features,
+    .may_take_over = true,
 };
 
 // --check-config: everything but sockets and threads.
@@ -63,6 +64,7 @@ static enum status serve(const struct program_args *args, struct options *option
   (void)program_raise_nofile();
   TRY(control_new(&control, args->config_path, options));
   own = control_options(control);
+  TRY(control_inherit(control, args->takeover, err));
   TRY(control_bind(control, err));                  // last use of low ports
   TRY(privileges_drop(own->user, err));             // nothing below is root
   TRY(enter_sandbox(own, args->config_path, err));  // before any thread
@@ -70,7 +72,7 @@ static enum status serve(const struct program_args *args, struct options *option
   sandbox_log();
   TRY(control_load(control, err));  // the same rights as a reload
   TRY(control_start(control, err));
-  control_serve(control);  // until SIGTERM
+  TRY(control_serve(control, err));  // until SIGTERM
 
 out:
   control_free(control);
@@ -92,6 +94,9 @@ int main(int argc, char **argv) {
   if (args.is_check_only) {
     TRY(check_config(&options, &err));
   } else {
+    if (args.is_background) {
+      TRY(program_go_background(&err));  // a fork: before anything is open
+    }
     TRY(serve(&args, &options, &err));
   }
 

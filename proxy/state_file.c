@@ -268,6 +268,15 @@ bool state_file_is_kept(const struct state_file *file) {
   return file->jobs != NULL && !file->is_unkept && (!file->is_writing || file->draft != NULL);
 }
 
+bool state_file_is_settled(const struct state_file *file) {
+  size_t num = 0;
+  (void)states_list(file->states, &num);
+  if (file->first_waiting != NULL || file->is_writing) {
+    return false;
+  }
+  return file->jobs == NULL ? num == 0 : !file->is_unkept;
+}
+
 void state_file_write_metrics(const struct state_file *file, struct metrics_text *text) {
   metrics_family(text, "deputy_states_writes_total", METRIC_COUNTER,
                  "Writes of the file of switches.");

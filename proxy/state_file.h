@@ -71,6 +71,10 @@ enum status state_file_edit(struct state_file *file, struct state_edit *edit);
 // state_file_is_kept: is all that is in force in the file, as far as is known?
 bool state_file_is_kept(const struct state_file *file);
 
+// state_file_is_settled: is all that was asked in the file, or answered as refused? Then
+// another process that reads the file knows what this one does.
+bool state_file_is_settled(const struct state_file *file);
+
 // state_file_write_metrics writes the families deputy_states_*.
 void state_file_write_metrics(const struct state_file *file, struct metrics_text *text);
 

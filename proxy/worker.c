@@ -150,7 +150,9 @@ struct site_message {
 
 static void on_site(void *arg) {
   struct site_message *message = arg;
-  view_enter(message->view);
+  if (message->view != NULL) {
+    view_enter(message->view);
+  }
   if (!message->worker->is_draining) {
     listen_by(message->worker, &message->plan);
   }
@@ -163,6 +165,10 @@ void worker_post_site(struct worker *worker, struct view *view, const struct lis
   CHECK(message != NULL);
   *message = (struct site_message){worker, view, *plan};
   loop_post(worker->loop, on_site, message);
+}
+
+void worker_post_listening(struct worker *worker, const struct listening_plan *plan) {
+  worker_post_site(worker, NULL, plan);
 }
 
 static void on_drained(void *arg) {

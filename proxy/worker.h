@@ -54,13 +54,18 @@ struct listening {
   unsigned budget;     // accepts in one round
 };
 
+// Sockets of one listener that a worker may have: more than one only if they were
+// inherited from a proxy that had more workers.
+#define LISTENING_MAX_SHARE 8
+#define LISTENING_MAX (OPTIONS_MAX_LISTENERS * LISTENING_MAX_SHARE)
+
 // What accept is to look like after a reload, for one worker.
 struct listening_plan {
   struct {
     uint64_t id;
-    int fd;  // a new socket, taken; -1: the slot with this id goes on
+    int fd;  // a new socket, taken; -1: the slots with this id go on
     bool is_tcp;
-  } items[OPTIONS_MAX_LISTENERS];
+  } items[LISTENING_MAX];
   size_t num;
 };
 
@@ -72,7 +77,7 @@ struct worker {
   bool is_started;
 
   struct view *view;  // in force
-  struct listening listening[2 * OPTIONS_MAX_LISTENERS];
+  struct listening listening[2 * LISTENING_MAX];
   size_t num_conns;
   size_t max_conns;
   bool is_draining;
@@ -114,6 +119,9 @@ enum status worker_start(struct worker *worker);
 // worker_post_site puts a view in force and listens by the plan (copied; its
 // descriptors are taken). Any thread.
 void worker_post_site(struct worker *worker, struct view *view, const struct listening_plan *plan);
+
+// worker_post_listening is the same without another site.
+void worker_post_listening(struct worker *worker, const struct listening_plan *plan);
 
 // worker_post_drain: accept no more (what waits in the queues is still taken);
 // on_drained follows when no connection is left. worker_post_end closes what

@@ -9,11 +9,18 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "version.h"
 
 // --- the command line --------------------------------------------------------
+
+static const char takeover_help[] =
+    "      --takeover       take the listening sockets of the one that serves, then its place\n"
+    "      --takeover-if-running\n"
+    "                       the same if one serves, else a usual start\n"
+    "      --background     go on in the background; the command ends when that one serves\n";
 
 static void print_help(const struct program *program) {
   (void)printf(
@@ -27,14 +34,27 @@ static void print_help(const struct program *program) {
       "      --log-level L    error, warn, info or debug (default info)\n"
       "      --config-reference\n"
       "                       print every option with type, range, default and effect\n"
+      "%s"
       "  -h, --help           print this\n"
       "  -V, --version        print the version\n"
       "\n"
       "docs/%s.md has the rest.\n",
-      program->name, program->summary, program->name, program->default_config, program->name);
+      program->name, program->summary, program->name, program->default_config,
+      program->may_take_over ? takeover_help : "", program->name);
 }
 
-enum flag { FLAG_CONFIG, FLAG_LOG_LEVEL, FLAG_CHECK, FLAG_REFERENCE, FLAG_HELP, FLAG_VERSION };
+enum flag {
+  FLAG_CONFIG,
+  FLAG_LOG_LEVEL,
+  FLAG_CHECK,
+  FLAG_REFERENCE,
+  FLAG_HELP,
+  FLAG_VERSION,
+  // Only where may_take_over.
+  FLAG_TAKEOVER,
+  FLAG_TAKEOVER_IF_RUNNING,
+  FLAG_BACKGROUND,
+};
 
 static const struct flag_row {
   const char *name;
@@ -48,6 +68,9 @@ static const struct flag_row {
     {"--config-reference", NULL, FLAG_REFERENCE, false},
     {"--help", "-h", FLAG_HELP, false},
     {"--version", "-V", FLAG_VERSION, false},
+    {"--takeover", NULL, FLAG_TAKEOVER, false},
+    {"--takeover-if-running", NULL, FLAG_TAKEOVER_IF_RUNNING, false},
+    {"--background", NULL, FLAG_BACKGROUND, false},
 };
 
 // Finds the row of "--name", "--name=value" or "-n". *out_value points into the
@@ -96,6 +119,15 @@ static enum status apply_flag(struct program_args *out, const struct program *pr
       }
       out->is_done = true;
       break;
+    case FLAG_TAKEOVER:
+      out->takeover = PROGRAM_TAKEOVER_MUST;
+      break;
+    case FLAG_TAKEOVER_IF_RUNNING:
+      out->takeover = PROGRAM_TAKEOVER_IF_RUNNING;
+      break;
+    case FLAG_BACKGROUND:
+      out->is_background = true;
+      break;
   }
   return STATUS_OK;
 }
@@ -107,7 +139,7 @@ enum status program_parse_args(struct program_args *out, const struct program *p
     const char *value = NULL;
     const struct flag_row *row = find_flag(argv[i], &value);
     enum status st = STATUS_OK;
-    if (row == NULL) {
+    if (row == NULL || (row->flag >= FLAG_TAKEOVER && !program->may_take_over)) {
       return errmsg_set(err, STATUS_CONFIG, "unknown option \"%s\"; see %s --help", argv[i],
                         program->name);
     }
@@ -136,6 +168,54 @@ int program_fail(const struct program *program, enum status st, const struct err
   (void)fflush(stdout);
   (void)fprintf(stderr, "%s: %s\n", program->name, text);
   return st == STATUS_CONFIG ? 2 : 1;
+}
+
+// --- the background ----------------------------------------------------------
+
+static int ready_fd = -1;  // of the process that waits; -1: nobody does
+
+static _Noreturn void wait_for_child(pid_t child, int fd) {
+  char byte = 0;
+  int state = 0;
+  ssize_t len = 0;
+  do {
+    len = read(fd, &byte, 1);
+  } while (len < 0 && errno == EINTR);
+  if (len == 1) {
+    _exit(0);
+  }
+  while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
+  }
+  _exit(WIFEXITED(state) && WEXITSTATUS(state) != 0 ? WEXITSTATUS(state) : 1);
+}
+
+enum status program_go_background(struct errmsg *err) {
+  int fds[2] = {-1, -1};
+  pid_t child = -1;
+  if (pipe2(fds, O_CLOEXEC) == 0) {
+    child = fork();
+  }
+  if (child < 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "--background: %s", strerror(errno));
+  }
+  if (child > 0) {
+    (void)close(fds[1]);
+    wait_for_child(child, fds[0]);
+  }
+  (void)close(fds[0]);
+  ready_fd = fds[1];
+  return STATUS_OK;
+}
+
+void program_is_ready(void) {
+  if (ready_fd >= 0) {
+    ssize_t written = 0;
+    do {
+      written = write(ready_fd, "r", 1);
+    } while (written < 0 && errno == EINTR);
+    (void)close(ready_fd);
+    ready_fd = -1;
+  }
 }
 
 // --- the process -------------------------------------------------------------

@@ -18,6 +18,14 @@ struct program {
   const char *default_config;  // "/etc/deputy/keyserver.json"
   const struct config_option *options;
   const char *(*about)(void);  // what --version adds; NULL: nothing
+  bool may_take_over;  // knows --takeover and its kind
+};
+
+// Whether the listening sockets come from a process that serves.
+enum program_takeover {
+  PROGRAM_TAKEOVER_NO,
+  PROGRAM_TAKEOVER_MUST,        // --takeover
+  PROGRAM_TAKEOVER_IF_RUNNING,  // --takeover-if-running: where none serves, a usual start
 };
 
 struct program_args {
@@ -25,12 +33,20 @@ struct program_args {
   bool is_check_only;        // --check-config
   bool is_done;              // --help, --version, --config-reference were answered: exit 0
   enum log_level log_level;  // --log-level, default info
+  enum program_takeover takeover;
+  bool is_background;  // --background
 };
 
 // program_parse_args reads the command line. On STATUS_CONFIG err holds the
 // sentence, which names the option and points to --help.
 enum status program_parse_args(struct program_args *out, const struct program *program, int argc,
                                char **argv, struct errmsg *err);
+
+// program_go_background goes on in a child, while the caller's process waits until
+// program_is_ready, or the child's end, and exits: 0, or as the child did. Before any
+// thread, and before the sandbox, in which no process starts. STATUS_SYSTEM.
+enum status program_go_background(struct errmsg *err);
+void program_is_ready(void);
 
 // program_harden: no core dumps, not dumpable (no ptrace by the same user),
 // no_new_privs, umask 077, SIGPIPE ignored, standard descriptors open.

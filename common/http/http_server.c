@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/base/log.h"
@@ -356,6 +357,32 @@ const SSL *http_request_ssl(const struct http_request *request) { return request
 const char *http_request_peer(const struct http_request *request) { return request->peer; }
 
 int64_t http_request_peer_uid(const struct http_request *request) { return request->peer_uid; }
+
+enum status http_request_send_fd(struct http_request *request, int fd) {
+  static const char head[] = "HTTP/1.1 103 Early Hints\r\n\r\n";
+  union {
+    struct cmsghdr header;  // aligns the bytes
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control = {0};
+  struct iovec text = {.iov_base = (void *)head, .iov_len = sizeof(head) - 1};
+  struct msghdr message = {.msg_iov = &text,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
+                           .msg_controllen = sizeof(control.bytes)};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  ssize_t sent = 0;
+
+  if (request->conn == NULL || request->conn->ssl != NULL || request->peer_uid < 0) {
+    return STATUS_REFUSED;
+  }
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+  // Nothing of an earlier reply is left: the next request is read when it is through.
+  sent = sendmsg(request->conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  return sent == (ssize_t)(sizeof(head) - 1) ? STATUS_OK : STATUS_SYSTEM;
+}
 
 // --- replies ---------------------------------------------------------------------------
 

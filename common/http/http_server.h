@@ -88,6 +88,14 @@ const char *http_request_peer(const struct http_request *request);
 // connected (unix(7), SO_PEERCRED); -1 for other sockets.
 int64_t http_request_peer_uid(const struct http_request *request);
 
+// http_request_send_fd passes an open file to the client at the other end of a UNIX
+// socket (unix(7), SCM_RIGHTS), as a companion of an informational response that goes
+// ahead of the reply (RFC 9110, section 15.2: 103, of which clients that ask for no file
+// think nothing). `fd` is borrowed.
+//   STATUS_REFUSED  no UNIX socket, or the client is gone
+//   STATUS_SYSTEM   it cannot be sent at once
+enum status http_request_send_fd(struct http_request *request, int fd);
+
 // Exactly one of these answers a request, and ends its life.
 void http_reply(struct http_request *request, int code, const char *content_type,
                 struct bytes body);

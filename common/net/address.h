@@ -47,6 +47,12 @@ char *address_format(char out[ADDRESS_TEXT_LEN], const struct address *address);
 enum status address_listen(int *out_fd, const struct address *address, bool share_port,
                            unsigned mode, struct errmsg *err);
 
+// address_bind and address_begin are its halves: a bound socket has the address, and
+// no connection comes to it yet.
+enum status address_bind(int *out_fd, const struct address *address, bool share_port,
+                         unsigned mode, struct errmsg *err);
+enum status address_begin(int fd, const struct address *address, struct errmsg *err);
+
 // address_connect starts a non-blocking connect (TCP_NODELAY set); STATUS_AGAIN
 // is not returned: wait for writable, then address_connect_result.
 enum status address_connect(int *out_fd, const struct address *address);

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/net/address.h"
@@ -89,4 +91,19 @@ void ready_notify(const char *state) {
   (void)sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&to,
                (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
   close(fd);
+}
+
+void ready_notify_reloading(void) {
+  char state[64];
+  struct timespec now = {0};
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  (void)snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%lld",
+                 (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+  ready_notify(state);
+}
+
+void ready_notify_main_pid(void) {
+  char state[32];
+  (void)snprintf(state, sizeof(state), "MAINPID=%d", (int)getpid());
+  ready_notify(state);
 }

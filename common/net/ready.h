@@ -28,4 +28,12 @@ enum status ready_announce(const struct ready_listener *listeners, size_t num, s
 // visibly: a lost notice must not hurt those who are served.
 void ready_notify(const char *state);
 
+// ready_notify_reloading says RELOADING=1, with the time that systemd wants since 253;
+// READY=1 follows when it is over.
+void ready_notify_reloading(void);
+
+// ready_notify_main_pid says that this process is the service's main one, which it is
+// from now on if it has taken over from another.
+void ready_notify_main_pid(void);
+
 #endif  // DEPUTY_COMMON_NET_READY_H_

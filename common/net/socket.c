@@ -79,16 +79,15 @@ static bool bind_tcp(int fd, const struct address *address, bool share_port) {
          bind(fd, (const struct sockaddr *)&address->storage, address->len) == 0;
 }
 
-enum status address_listen(int *out_fd, const struct address *address, bool share_port,
-                           unsigned mode, struct errmsg *err) {
+enum status address_bind(int *out_fd, const struct address *address, bool share_port,
+                         unsigned mode, struct errmsg *err) {
   char text[ADDRESS_TEXT_LEN];
   int reason = 0;
   int fd = new_socket(address);
 
   *out_fd = -1;
   if (fd >= 0 &&
-      (is_tcp(address) ? bind_tcp(fd, address, share_port) : bind_unix(fd, address, mode)) &&
-      listen(fd, LISTEN_BACKLOG) == 0) {
+      (is_tcp(address) ? bind_tcp(fd, address, share_port) : bind_unix(fd, address, mode))) {
     *out_fd = fd;
     return STATUS_OK;
   }
@@ -98,6 +97,32 @@ enum status address_listen(int *out_fd, const struct address *address, bool shar
                    strerror(reason), is_tcp(address) ? "" : sandbox_hint(reason));
   errno = reason;
   return STATUS_SYSTEM;
+}
+
+enum status address_begin(int fd, const struct address *address, struct errmsg *err) {
+  char text[ADDRESS_TEXT_LEN];
+  int reason = 0;
+  if (listen(fd, LISTEN_BACKLOG) == 0) {
+    return STATUS_OK;
+  }
+  reason = errno;
+  (void)errmsg_set(err, STATUS_SYSTEM, "cannot listen on %s: %s", address_format(text, address),
+                   strerror(reason));
+  errno = reason;
+  return STATUS_SYSTEM;
+}
+
+enum status address_listen(int *out_fd, const struct address *address, bool share_port,
+                           unsigned mode, struct errmsg *err) {
+  enum status st = address_bind(out_fd, address, share_port, mode, err);
+  if (st == STATUS_OK) {
+    st = address_begin(*out_fd, address, err);
+    if (st != STATUS_OK) {
+      close_quietly(*out_fd);
+      *out_fd = -1;
+    }
+  }
+  return st;
 }
 
 // --- connecting --------------------------------------------------------------

@@ -25,7 +25,7 @@ static const struct config_option options[] = {
     {.type = CONFIG_END},
 };
 static const struct program program = {"deputy-test", "tests", "/etc/deputy/test.json", options,
-                                       NULL};
+                                       NULL, false};
 
 static enum status parse(struct program_args *out, struct errmsg *err, int argc,
                          const char *const *args) {
