@@ -492,7 +492,8 @@ static size_t sockets_to_lend(void *arg, struct handover_socket *out, size_t max
   return num;
 }
 
-// Switches are only ever added, or undone: these numbers differ if anything does.
+// Switches are only ever added, or undone: these numbers differ if anything does. The new
+// process goes on with the audit's chain, of which it has read the last line.
 static enum status stamp(void *arg, char out[HANDOVER_STAMP_LEN], struct errmsg *err) {
   const struct control *control = arg;
   size_t num = 0;
@@ -507,8 +508,9 @@ static enum status stamp(void *arg, char out[HANDOVER_STAMP_LEN], struct errmsg 
                           ? "there are switches, which no file keeps (states): they would be lost"
                           : "a switch is not on disk yet");
   }
-  (void)snprintf(out, HANDOVER_STAMP_LEN, "%zu/%llu/%zu", num,
-                 num == 0 ? 0ULL : (unsigned long long)changes[num - 1].id, num_undone);
+  (void)snprintf(out, HANDOVER_STAMP_LEN, "%zu/%llu/%zu/%llu", num,
+                 num == 0 ? 0ULL : (unsigned long long)changes[num - 1].id, num_undone,
+                 (unsigned long long)audit_log_num_chained(&control->audit));
   return STATUS_OK;
 }
 

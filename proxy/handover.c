@@ -78,9 +78,9 @@ static enum status lend_one(int fd, const struct handover_socket *socket) {
   enum status st = STATUS_OK;
   for (size_t i = 0; i < socket->num; i += HANDOVER_FDS_MAX) {
     size_t num = socket->num - i < HANDOVER_FDS_MAX ? socket->num - i : HANDOVER_FDS_MAX;
-    TRY(send_message(
-        fd, json_pack("{s:i,s:s}", "socket", (int)socket->kind, "address", socket->text),
-        socket->fds + i, num));
+    TRY(send_message(fd,
+                     json_pack("{s:i,s:s}", "socket", (int)socket->kind, "address", socket->text),
+                     socket->fds + i, num));
   }
 out:
   return st;

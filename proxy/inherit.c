@@ -60,14 +60,14 @@ enum status inherit_add(struct inherited *set, enum inherit_kind kind, const cha
   }
   item.name = name == NULL ? NULL : strdup(name);
   item.text = text == NULL ? NULL : strdup(text);
-  if ((name != NULL && item.name == NULL) || (text != NULL && item.text == NULL)) {
-    TRY(errmsg_set(err, STATUS_MEMORY, "no memory"));
-  }
-  st = keep(set, &item);
+  st = (name != NULL && item.name == NULL) || (text != NULL && item.text == NULL)
+           ? STATUS_MEMORY
+           : keep(set, &item);
   if (st != STATUS_OK) {
-    TRY(errmsg_set(err, st, "%s", status_name(st)));
+    (void)errmsg_set(err, st, "%s", status_name(st));
+    goto out;
   }
-  item = (struct inherited_item){.fd = -1};
+  return STATUS_OK;
 
 out:
   free(item.name);

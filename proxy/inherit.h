@@ -33,7 +33,7 @@ struct inherited {
     char *name;  // INHERIT_ANY
     char *text;  // the address as configured; NULL with INHERIT_ANY
     int fd;      // -1: taken
-  } *items;
+  } * items;
   size_t num;
 };
 

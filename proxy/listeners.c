@@ -181,7 +181,7 @@ static enum status open_one(struct listener *out, const struct listener_options 
     errmsg_prefix(err, "listener \"%s\"", options->name);
     return STATUS_CONFIG;
   }
-  out->kept = malloc((num_workers * LISTENING_MAX_SHARE + 1) * sizeof(int));
+  out->kept = calloc(num_workers * LISTENING_MAX_SHARE + 1, sizeof(int));
   if (out->kept == NULL) {
     return STATUS_MEMORY;
   }

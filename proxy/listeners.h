@@ -35,7 +35,7 @@ struct listener {
   int *kept;  // each distinct socket once, control's own descriptors: to be handed on
   size_t num_kept;
   size_t num_begun;  // of these, those to which connections come; the others are bound
-  int *fds;  // the workers' descriptors: the i-th is for worker i % num_workers
+  int *fds;          // the workers' descriptors: the i-th is for worker i % num_workers
   size_t num_fds;
 };
 

@@ -56,7 +56,7 @@ struct listening {
 
 // Sockets of one listener that a worker may have: more than one only if they were
 // inherited from a proxy that had more workers.
-#define LISTENING_MAX_SHARE 8
+#define LISTENING_MAX_SHARE ((size_t)8)
 #define LISTENING_MAX (OPTIONS_MAX_LISTENERS * LISTENING_MAX_SHARE)
 
 // What accept is to look like after a reload, for one worker.

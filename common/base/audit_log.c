@@ -76,6 +76,14 @@ void audit_log_watch(struct audit_log *log, const char *consequence) {
   }
 }
 
+uint64_t audit_log_num_chained(const struct audit_log *log) {
+  struct chain head = {0};
+  if (log->is_chained) {
+    sink_head(log->sink, &head);
+  }
+  return head.seq;
+}
+
 void audit_log_metrics(struct metrics_text *text, const char *prefix, const struct sink *sink) {
   char name[96];
   // sink_head takes the sink's mutex.

@@ -89,6 +89,10 @@ enum status audit_log_open(struct audit_log *log, const struct audit_log_options
 // the head of the chain: another file then bears witness against who cuts this one off.
 void audit_log_watch(struct audit_log *log, const char *consequence);
 
+// audit_log_num_chained is the number of the chain's last line; 0 without a chain. The
+// sink's mutex is taken.
+uint64_t audit_log_num_chained(const struct audit_log *log);
+
 // audit_log_metrics writes PREFIXaudit_lost_total, _failing, _chain_lines, _rotations_total.
 void audit_log_metrics(struct metrics_text *text, const char *prefix, const struct sink *sink);
 

@@ -79,8 +79,8 @@ static bool bind_tcp(int fd, const struct address *address, bool share_port) {
          bind(fd, (const struct sockaddr *)&address->storage, address->len) == 0;
 }
 
-enum status address_bind(int *out_fd, const struct address *address, bool share_port,
-                         unsigned mode, struct errmsg *err) {
+enum status address_bind(int *out_fd, const struct address *address, bool share_port, unsigned mode,
+                         struct errmsg *err) {
   char text[ADDRESS_TEXT_LEN];
   int reason = 0;
   int fd = new_socket(address);

@@ -186,9 +186,9 @@ def test_switch_in_between_is_not_lost(stack):
     status, body = proxy.admin("POST", "/v1/switch", {
         "level": "name", "subject": "demo.test", "to": "backup", "reason": "in between"})
     assert status == 200, body
+    stack.keyserver.process.thaw()
     assert after.wait(30) == 1
     assert "start it again" in after.err()
-    stack.keyserver.process.thaw()
     assert_serves_on(stack, before)
     take_over(stack)
     assert before.wait(30) == 0
