@@ -754,6 +754,9 @@ enum status control_load(struct control *control, struct errmsg *err) {
   struct plan plan = {0};
 
   TRY(audit_log_open(&control->audit, &options->audit.log, err));
+  if (options->states != NULL && control->takeover == NULL) {
+    state_file_sweep(path);
+  }
   TRY(state_file_open(&control->state_file, control->loop, control->states, path, err));
   TRY(site_new(&plan.site, &control->start_options, control->states, control->origins, NULL, err));
   control->site = plan.site;

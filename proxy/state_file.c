@@ -295,8 +295,7 @@ void state_file_write_metrics(const struct state_file *file, struct metrics_text
 
 // --- start and end -----------------------------------------------------------------
 
-// sweep removes what a writer that was killed left beside the file.
-static void sweep(const char *path) {
+void state_file_sweep(const char *path) {
   const char *slash = strrchr(path, '/');
   const char *base = slash == NULL ? path : slash + 1;
   size_t base_len = strlen(base);
@@ -367,7 +366,6 @@ enum status state_file_open(struct state_file **out, struct loop *loop, struct s
   file->retry_ms = STATE_FILE_RETRY_MS;
   file->job = (struct job){.work = work, .done = on_written, .arg = file};
   if (path[0] != '\0') {
-    sweep(path);
     TRY(read_first(states, path, err));
     if (timer_init(&file->limit, loop, on_limit, file) != STATUS_OK ||
         timer_init(&file->retry, loop, on_retry, file) != STATUS_OK ||

@@ -48,13 +48,17 @@ struct state_edit {
 
 // state_file_open reads the switches at `path` into `states` (empty until then)
 // and makes them visible; "" keeps them in memory only. A path where there is no
-// file gets an empty one. What a killed writer left beside it is removed.
+// file gets an empty one.
 // Failures stop the start, with the sentence and the remedy:
 //   STATUS_SYSTEM  it cannot be read, or not be made
 //   STATUS_FORMAT  it is damaged, or of a later version
 //   STATUS_LIMIT, STATUS_MEMORY
 enum status state_file_open(struct state_file **out, struct loop *loop, struct states *states,
                             const char *path, struct errmsg *err);
+
+// state_file_sweep removes what a killed writer left beside the file at `path`: before
+// state_file_open, and not while another process may be writing it (handover.h).
+void state_file_sweep(const char *path);
 
 // state_file_set_limits replaces STATE_FILE_WRITE_LIMIT_MS and STATE_FILE_RETRY_MS,
 // for tests.

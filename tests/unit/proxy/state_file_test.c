@@ -440,6 +440,7 @@ static void what_a_killed_writer_left_is_removed(void **state) {
   (void)snprintf(stranger, sizeof(stranger), "%s.new.backup1", path);
   (void)fclose(fopen(beside, "w"));
   (void)fclose(fopen(stranger, "w"));
+  state_file_sweep(path);
   assert_int_equal(open_again(), STATUS_OK);
   assert_int_not_equal(access(beside, F_OK), 0);
   assert_int_equal(access(stranger, F_OK), 0);
