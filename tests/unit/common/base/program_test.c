@@ -24,8 +24,8 @@ static const struct config_option options[] = {
     {.name = "workers", .type = CONFIG_INT, .fallback = "2", .help = "Threads that serve."},
     {.type = CONFIG_END},
 };
-static const struct program program = {"deputy-test", "tests", "/etc/deputy/test.json", options,
-                                       NULL, false};
+static const struct program program = {"deputy-test", "tests", "/etc/deputy/test.json",
+                                       options,       NULL,    false};
 
 static enum status parse(struct program_args *out, struct errmsg *err, int argc,
                          const char *const *args) {
