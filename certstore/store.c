@@ -143,6 +143,10 @@ static enum status make_paths(struct store *store, struct errmsg *err) {
   return STATUS_OK;
 }
 
+static bool may_write(const struct store *store, bool is_states) {
+  return store->options.mode >= STORE_WRITE || (is_states && store->options.mode == STORE_STATES);
+}
+
 static enum status prepare_folder(struct store *store, struct errmsg *err) {
   enum status st = STATUS_OK;
   bool may_create = store->options.mode == STORE_CREATE;
@@ -160,7 +164,7 @@ static enum status prepare_folder(struct store *store, struct errmsg *err) {
   }
   store->generation = store->generation == 0 ? 1 : store->generation;
   TRY(make_paths(store, err));
-  if (store->options.mode == STORE_READ) {
+  if (!may_write(store, false)) {
     goto out;
   }
   if (asprintf(&lock, "%s/writer.lock", store->folder) < 0) {
@@ -204,17 +208,28 @@ static enum status check_length(MDB_env *env, const char *path, struct errmsg *e
   return STATUS_OK;
 }
 
+// adopt_length: another process has made the map of the file larger than ours is.
+static int adopt_length(MDB_env *env, size_t map_len) {
+  MDB_envinfo info;
+  int rc = mdb_env_set_mapsize(env, 0);
+  (void)mdb_env_info(env, &info);
+  return rc == 0 && info.me_mapsize < map_len ? mdb_env_set_mapsize(env, map_len) : rc;
+}
+
 static enum status open_env(MDB_env **out, const struct store *store, const char *path,
-                            size_t map_len, struct errmsg *err) {
+                            bool is_states, struct errmsg *err) {
   enum status st = STATUS_OK;
   MDB_env *env = NULL;
   struct stat file;
   unsigned flags = MDB_NOSUBDIR | MDB_NOTLS;
+  const size_t map_len = store->options.map_len != 0 ? store->options.map_len
+                         : is_states                 ? STATES_MAP_LEN
+                                                     : DEFAULT_MAP_LEN;
   int num_dead = 0;
   int rc = 0;
 
   CHECK(path != NULL);
-  flags |= store->options.mode == STORE_READ ? MDB_RDONLY : 0;
+  flags |= may_write(store, is_states) ? 0 : MDB_RDONLY;
   flags |= store->options.is_serving ? MDB_NORDAHEAD : 0;
   if (store->options.mode != STORE_CREATE && stat(path, &file) != 0) {
     return store_fail(err, errno, path, "cannot be opened");
@@ -227,6 +242,7 @@ static enum status open_env(MDB_env **out, const struct store *store, const char
   rc = rc != 0 ? rc : mdb_env_set_maxreaders(env, STORE_MAX_READERS);
   rc = rc != 0 ? rc : mdb_env_set_mapsize(env, map_len);
   rc = rc != 0 ? rc : mdb_env_open(env, path, flags, FILE_MODE);
+  rc = rc != 0 ? rc : adopt_length(env, map_len);
   if (rc != 0) {
     TRY(store_fail(err, rc, path, "cannot be opened"));
   }
@@ -272,9 +288,9 @@ static enum status open_tables(struct store *store, MDB_env *env, const char *pa
                                unsigned end, struct errmsg *err) {
   enum status st = STATUS_OK;
   bool may_create = store->options.mode == STORE_CREATE;
-  bool is_read_only = store->options.mode == STORE_READ;
+  bool is_writer = may_write(store, env == store->states);
   MDB_txn *txn = NULL;
-  int rc = mdb_txn_begin(env, NULL, is_read_only ? MDB_RDONLY : 0, &txn);
+  int rc = mdb_txn_begin(env, NULL, is_writer ? 0 : MDB_RDONLY, &txn);
 
   if (rc != 0) {
     return store_fail(err, rc, path, "cannot be opened");
@@ -318,14 +334,11 @@ static enum status open_once(struct store **out, uint64_t *out_generation, const
     st = errmsg_set(err, STATUS_MEMORY, "no memory");
     goto out;
   }
-  size_t map_len = options->map_len;
   TRY(prepare_folder(store, err));
   *out_generation = store->generation;
-  TRY(open_env(&store->states, store, store->states_path, map_len != 0 ? map_len : STATES_MAP_LEN,
-               err));
+  TRY(open_env(&store->states, store, store->states_path, true, err));
   TRY(open_tables(store, store->states, store->states_path, TABLE_STATES_META, NUM_TABLES, err));
-  TRY(open_env(&store->chains, store, store->chains_path, map_len != 0 ? map_len : DEFAULT_MAP_LEN,
-               err));
+  TRY(open_env(&store->chains, store, store->chains_path, false, err));
   TRY(open_tables(store, store->chains, store->chains_path, TABLE_META, NUM_CHAIN_TABLES, err));
   *out = store;
   store = NULL;
@@ -393,6 +406,21 @@ bool store_is_replaced(const struct store *store) {
   return is_replaced;
 }
 
+// The last page lies beyond the map.
+static bool has_outgrown(MDB_env *env) {
+  MDB_envinfo info;
+  MDB_stat stat;
+  (void)mdb_env_info(env, &info);
+  (void)mdb_env_stat(env, &stat);
+  return (info.me_last_pgno + 1) * stat.ms_psize > info.me_mapsize;
+}
+
+bool store_is_outgrown(const struct store *store) {
+  return has_outgrown(store->chains) || has_outgrown(store->states);
+}
+
+bool store_may_write_states(const struct store *store) { return may_write(store, true); }
+
 static uint64_t version_of(MDB_env *env) {
   MDB_envinfo info;
   (void)mdb_env_info(env, &info);
@@ -404,6 +432,12 @@ uint64_t store_states_version(const struct store *store) { return version_of(sto
 
 enum status store_grow(struct store *store, MDB_env *env, const char *path, struct errmsg *err) {
   MDB_envinfo info;
+  if (store->options.is_serving) {
+    return errmsg_set(err, STATUS_UNAVAILABLE,
+                      "%s: the map is full, and that of a server does not move: any command of "
+                      "`deputyctl store` that writes makes it larger",
+                      path);
+  }
   if (atomic_load(&store->num_in_use) != 0) {
     return errmsg_set(err, STATUS_UNAVAILABLE, "%s: the map is full while readers hold it", path);
   }
@@ -495,9 +529,12 @@ static int renew(MDB_env *env, MDB_txn **txn) {
   return *txn == NULL ? mdb_txn_begin(env, NULL, MDB_RDONLY, txn) : mdb_txn_renew(*txn);
 }
 
-// adopt_size: another process made the file larger than our map.
+// adopt_size: another process made the file larger than our map. That of a server may be
+// read by other threads at this moment, if only for its version: it stays where it is.
 static int adopt_size(struct store *store, MDB_env *env) {
-  return atomic_load(&store->num_in_use) != 0 ? MDB_MAP_RESIZED : mdb_env_set_mapsize(env, 0);
+  return store->options.is_serving || atomic_load(&store->num_in_use) != 0
+             ? MDB_MAP_RESIZED
+             : mdb_env_set_mapsize(env, 0);
 }
 
 static int renew_or_adopt(struct store *store, MDB_env *env, MDB_txn **txn) {
@@ -741,6 +778,33 @@ out:
   return st;
 }
 
+enum status store_standing(const struct store_reader *reader, uint64_t out[STORE_MAX_STANDING],
+                           size_t *out_num, enum state_level level, struct bytes subject,
+                           int64_t now_s) {
+  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
+  size_t key_len = 0;
+  struct bytes record;
+  struct store_state state;
+  enum status st = STATUS_OK;
+  *out_num = 0;
+  if (!store_subject_key(key, &key_len, level, subject)) {
+    return STATUS_FORMAT;
+  }
+  st = get(reader, TABLE_STATES, bytes_of(key, key_len), &record);
+  if (st == STATUS_NOT_FOUND) {
+    return STATUS_OK;
+  }
+  TRY(st);
+  TRY(store_state_decode(&state, record));
+  TRY(store_fold(&state.words, reader->states, reader->store->tables[TABLE_LOG], state.standing,
+                 &state.num_standing, now_s));
+  memcpy(out, state.standing, state.num_standing * sizeof(out[0]));
+  *out_num = state.num_standing;
+
+out:
+  return st;
+}
+
 // --- walking -----------------------------------------------------------------------
 
 enum status store_walk(MDB_txn *txn, MDB_dbi table,
@@ -807,6 +871,28 @@ enum status store_each_name(const struct store_reader *reader,
   return st != STATUS_OK ? st : walk.st;
 }
 
+enum status store_each_name_after(const struct store_reader *reader, struct bytes after,
+                                  bool (*each)(void *arg, struct bytes name,
+                                               const struct store_name *record),
+                                  void *arg) {
+  struct walk walk = {.name = each, .arg = arg};
+  MDB_cursor *cursor = NULL;
+  MDB_val key = store_val(after);
+  MDB_val value = {0};
+  if (mdb_cursor_open(reader->chains, reader->store->tables[TABLE_NAMES], &cursor) != 0) {
+    return STATUS_MEMORY;
+  }
+  int rc = mdb_cursor_get(cursor, &key, &value, after.len > 0 ? MDB_SET_RANGE : MDB_FIRST);
+  if (rc == 0 && after.len > 0 && bytes_equal(store_bytes(key), after)) {
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+  }
+  while (rc == 0 && on_name(&walk, store_bytes(key), store_bytes(value))) {
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+  }
+  mdb_cursor_close(cursor);
+  return rc == 0 || rc == MDB_NOTFOUND ? walk.st : STATUS_FORMAT;
+}
+
 enum status store_each_ca(const struct store_reader *reader,
                           bool (*each)(void *arg, const uint8_t ca_id[32],
                                        const struct store_ca *ca),
@@ -831,6 +917,18 @@ static bool add_free_pages(void *arg, struct bytes key, struct bytes value) {
   return true;
 }
 
+void store_count_records(struct store_counts *out, const struct store_reader *reader) {
+  const struct store *store = reader->store;
+  out->num_names = store_num(reader->chains, store->tables[TABLE_NAMES]);
+  out->num_chains = store_num(reader->chains, store->tables[TABLE_CHAINS]);
+  out->num_issuers = store_num(reader->chains, store->tables[TABLE_ISSUERS]);
+  out->num_staples = store_num(reader->chains, store->tables[TABLE_STAPLES]);
+  out->num_revoked = store_num(reader->chains, store->tables[TABLE_REVOKED]);
+  out->num_cas = store_num(reader->chains, store->tables[TABLE_CAS]);
+  out->num_subjects = store_num(reader->states, store->tables[TABLE_STATES]);
+  out->num_changes = store_num(reader->states, store->tables[TABLE_LOG]);
+}
+
 enum status store_count(struct store_counts *out, const struct store_reader *reader,
                         struct errmsg *err) {
   const struct store *store = reader->store;
@@ -848,14 +946,7 @@ enum status store_count(struct store_counts *out, const struct store_reader *rea
   if (rc != 0 || fstat(fd, &states) != 0) {
     return store_fail(err, errno, store->folder, "cannot be measured");
   }
-  out->num_names = store_num(reader->chains, store->tables[TABLE_NAMES]);
-  out->num_chains = store_num(reader->chains, store->tables[TABLE_CHAINS]);
-  out->num_issuers = store_num(reader->chains, store->tables[TABLE_ISSUERS]);
-  out->num_staples = store_num(reader->chains, store->tables[TABLE_STAPLES]);
-  out->num_revoked = store_num(reader->chains, store->tables[TABLE_REVOKED]);
-  out->num_cas = store_num(reader->chains, store->tables[TABLE_CAS]);
-  out->num_subjects = store_num(reader->states, store->tables[TABLE_STATES]);
-  out->num_changes = store_num(reader->states, store->tables[TABLE_LOG]);
+  store_count_records(out, reader);
   out->chains_len = (uint64_t)chains.st_size;
   out->states_len = (uint64_t)states.st_size;
   (void)mdb_env_info(store->chains, &info);

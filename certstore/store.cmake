@@ -8,7 +8,9 @@ deputy_add_library(deputy_store
     ready.c
     store.c
     store_choose.c
+    store_match.c
     store_states.c
+    store_switch.c
     store_verify.c
     store_write.c
   DEPS

@@ -26,6 +26,7 @@
 #include "common/base/bytes.h"
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
+#include "common/tls/ca.h"
 #include "common/wire/store_record.h"
 
 #define STORE_DEFAULT_FOLDER "/var/lib/deputy/store"
@@ -36,14 +37,17 @@ struct store;
 
 enum store_mode {
   STORE_READ,    // the folder may be on a read-only disk
-  STORE_WRITE,   // as above, and may write
+  STORE_STATES,  // as above, but states may be written
+  STORE_WRITE,   // all may be written
   STORE_CREATE,  // as above; makes what is missing
 };
 
 struct store_options {
   enum store_mode mode;
-  bool is_serving;  // look-ups at random: the kernel reads no pages ahead
-  size_t map_len;   // bytes of address space to begin with; 0: plenty. For tests.
+  // Look-ups at random: the kernel reads no pages ahead. And threads look without a lock,
+  // so the map never moves: a file that outgrows it is to be opened anew.
+  bool is_serving;
+  size_t map_len;  // bytes of address space to begin with; 0: plenty. For tests.
 };
 
 // store_open opens the store in `folder`; one at a time of the same folder in a
@@ -63,6 +67,11 @@ const char *store_folder(const struct store *store);
 // store_is_replaced: has a compaction made a newer file? Then open the store anew
 // (after closing this one); until then it shows what it was. One system call.
 bool store_is_replaced(const struct store *store);
+// store_is_outgrown: has another process made a file longer than the map (is_serving)?
+// Open it anew as well. A few loads.
+bool store_is_outgrown(const struct store *store);
+// store_may_write_states: was it opened for that?
+bool store_may_write_states(const struct store *store);
 
 // store_chains_version, store_states_version: grow with each transaction that another
 // process or thread has written. A few loads, no system call: a cache of what was
@@ -87,8 +96,9 @@ enum status store_reader_new(struct store_reader **out, struct store *store, str
 void store_reader_free(struct store_reader *reader);
 
 // store_reader_refresh moves to the newest snapshot; does nothing when it is that
-// already. STATUS_UNAVAILABLE: the file has outgrown the map while other readers of
-// this process hold it: park them, and try again. A reader that failed is parked.
+// already. STATUS_UNAVAILABLE: the file has outgrown the map, which is that of a server
+// (store_is_outgrown), or is held by other readers of this process: park them, and try
+// again. A reader that failed is parked.
 enum status store_reader_refresh(struct store_reader *reader);
 
 // store_reader_chains_version, ..._states_version: of the snapshot that it reads. What was
@@ -133,6 +143,11 @@ enum status store_each_chain_of_key(const struct store_reader *reader, const uin
 enum status store_get_words(const struct store_reader *reader, struct store_words *out,
                             enum state_level level, struct bytes subject, int64_t now_s);
 
+// store_standing lists the changes that stand for a subject at `now_s`, oldest first.
+enum status store_standing(const struct store_reader *reader, uint64_t out[STORE_MAX_STANDING],
+                           size_t *out_num, enum state_level level, struct bytes subject,
+                           int64_t now_s);
+
 // The log. store_each_change calls `each` with every change, oldest first, until it
 // returns false.
 enum status store_get_change(const struct store_reader *reader, struct store_change *out,
@@ -146,6 +161,11 @@ enum status store_each_name(const struct store_reader *reader,
                             bool (*each)(void *arg, struct bytes name,
                                          const struct store_name *record),
                             void *arg);
+// store_each_name_after begins behind `after` (empty: at the first).
+enum status store_each_name_after(const struct store_reader *reader, struct bytes after,
+                                  bool (*each)(void *arg, struct bytes name,
+                                               const struct store_name *record),
+                                  void *arg);
 enum status store_each_ca(const struct store_reader *reader,
                           bool (*each)(void *arg, const uint8_t ca_id[32],
                                        const struct store_ca *ca),
@@ -200,6 +220,8 @@ struct store_counts {
   uint64_t generation;              // the N of chains-N.mdb
   unsigned num_readers;             // slots in use, of all processes
 };
+// store_count_records counts only what takes no time: the first two lines.
+void store_count_records(struct store_counts *out, const struct store_reader *reader);
 enum status store_count(struct store_counts *out, const struct store_reader *reader,
                         struct errmsg *err);
 
@@ -222,10 +244,15 @@ enum status store_drill(struct store_drill_report *out, const struct store_reade
 void store_drill_cleanup(struct store_drill_report *report);
 
 // store_match finds the subject for what was typed, as certstore_match: out holds the
-// name, or 32 bytes of id. STATUS_NOT_FOUND, STATUS_FORMAT (ambiguous).
+// name, or 32 bytes of id. A CA is known by its id, its name as an issuer, and its key (SHA-256
+// of the SubjectPublicKeyInfo). STATUS_NOT_FOUND, STATUS_FORMAT (ambiguous).
 enum status store_match(uint8_t out[STATE_SUBJECT_MAX_LEN], size_t *out_len,
                         const struct store_reader *reader, enum state_level level,
                         const char *typed, struct errmsg *err);
+
+// store_match_ca finds the id under which leaves name this CA. As store_match.
+enum status store_match_ca(uint8_t out[32], const struct store_reader *reader,
+                           const struct cert_ca *ca, struct errmsg *err);
 
 // store_verify reads every record and checks it against the others: hashes, facts
 // against the leaf, names against what the leaf covers, indices both ways, states

@@ -87,49 +87,88 @@ static enum status last_id(struct saying *saying, uint64_t *out) {
   return rc == 0 || rc == MDB_NOTFOUND ? STATUS_OK : fail(saying, rc);
 }
 
-// What one transaction does: apply (change set) or undo (author set).
+// What one transaction does.
 struct deed {
-  const struct store_change *change;
+  const struct store_change *changes;  // to apply
+  const uint64_t *ids;                 // to undo
+  size_t num;
   const char *author;
-  uint64_t id;
+  const struct store_log_limits *limits;
   int64_t now_s;
+  uint64_t result;  // the last id given, or how many
 };
 
-static enum status apply(struct saying *saying, struct deed *deed) {
+static enum status encode(uint8_t out[STORE_CHANGE_RECORD_MAX_LEN], size_t *out_len,
+                          uint8_t key[STORE_SUBJECT_KEY_MAX_LEN], size_t *key_len,
+                          const struct store_change *change, struct errmsg *err) {
+  if (store_change_encode(out, STORE_CHANGE_RECORD_MAX_LEN, out_len, change) != STATUS_OK ||
+      !store_subject_key(key, key_len, (enum state_level)change->level, change->subject)) {
+    return errmsg_set(
+        err, STATUS_FORMAT,
+        "what is said does not belong to the level, or a text is longer than %u bytes",
+        STORE_TEXT_MAX_LEN);
+  }
+  return STATUS_OK;
+}
+
+// append writes a change under the next id, and what its subject says from now on.
+static enum status append(struct saying *saying, const struct store_change *change,
+                          struct deed *deed) {
   enum status st = STATUS_OK;
   struct store_state state;
-  struct store_change change = *deed->change;
   uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
   uint8_t id_key[STORE_ID_LEN];
   uint8_t record[STORE_CHANGE_RECORD_MAX_LEN];
   size_t key_len = 0;
   size_t len = 0;
+  bool stands = !change->is_undone && (change->until_s == 0 || deed->now_s < change->until_s);
 
-  change.at_s = deed->now_s;
-  change.is_undone = false;
-  change.undone_at_s = 0;
-  change.undone_by = (struct bytes){0};
-  if (store_change_encode(record, sizeof(record), &len, &change) != STATUS_OK ||
-      !store_subject_key(key, &key_len, (enum state_level)change.level, change.subject)) {
-    return errmsg_set(
-        saying->err, STATUS_FORMAT,
-        "what is said does not belong to the level, or a text is longer than %u bytes",
-        STORE_TEXT_MAX_LEN);
-  }
-  if (change.until_s != 0 && change.until_s <= deed->now_s) {
-    return errmsg_set(saying->err, STATUS_FORMAT, "its end is in the past");
-  }
+  TRY(encode(record, &len, key, &key_len, change, saying->err));
   TRY(get_state(saying, &state, bytes_of(key, key_len)));
-  if (state.num_standing == STORE_MAX_STANDING) {
+  if (stands && state.num_standing == STORE_MAX_STANDING) {
     TRY(errmsg_set(saying->err, STATUS_LIMIT,
                    "%u changes stand for this subject: restore some of them first",
                    STORE_MAX_STANDING));
   }
-  TRY(last_id(saying, &deed->id));
-  deed->id++;
-  TRY(put(saying, TABLE_LOG, store_id_key(id_key, deed->id), bytes_of(record, len), MDB_APPEND));
-  state.standing[state.num_standing++] = deed->id;
-  TRY(put_state(saying, bytes_of(key, key_len), &state, deed->now_s));
+  deed->result++;
+  TRY(put(saying, TABLE_LOG, store_id_key(id_key, deed->result), bytes_of(record, len),
+          MDB_APPEND));
+  if (stands) {
+    state.standing[state.num_standing++] = deed->result;
+    TRY(put_state(saying, bytes_of(key, key_len), &state, deed->now_s));
+  }
+
+out:
+  return st;
+}
+
+static enum status apply(struct saying *saying, struct deed *deed) {
+  enum status st = STATUS_OK;
+  struct store_change change = *deed->changes;
+  change.at_s = deed->now_s;
+  change.is_undone = false;
+  change.undone_at_s = 0;
+  change.undone_by = (struct bytes){0};
+  if (change.until_s != 0 && change.until_s <= deed->now_s) {
+    return errmsg_set(saying->err, STATUS_FORMAT, "its end is in the past");
+  }
+  TRY(last_id(saying, &deed->result));
+  TRY(append(saying, &change, deed));
+
+out:
+  return st;
+}
+
+static enum status take_over(struct saying *saying, struct deed *deed) {
+  enum status st = STATUS_OK;
+  TRY(last_id(saying, &deed->result));
+  if (deed->result != 0) {
+    TRY(errmsg_set(saying->err, STATUS_EXISTS,
+                   "this store has switches of its own already: nothing was taken over"));
+  }
+  for (size_t i = 0; i < deed->num; i++) {
+    TRY(append(saying, &deed->changes[i], deed));
+  }
 
 out:
   return st;
@@ -145,28 +184,32 @@ static void take_out(struct store_state *state, uint64_t id) {
   state->num_standing = kept;
 }
 
-static enum status undo(struct saying *saying, struct deed *deed) {
+// read_change lends a change of the log.
+static enum status read_change(struct saying *saying, struct store_change *out, uint64_t id) {
+  uint8_t key[STORE_ID_LEN];
+  struct bytes record;
+  enum status st =
+      store_get(saying->txn, saying->store->tables[TABLE_LOG], store_id_key(key, id), &record);
+  if (st == STATUS_NOT_FOUND) {
+    return errmsg_set(saying->err, st, "there is no switch %" PRIu64, id);
+  }
+  return st == STATUS_OK && store_change_decode(out, record) == STATUS_OK ? STATUS_OK
+                                                                          : damaged(saying);
+}
+
+static enum status undo_one(struct saying *saying, const struct deed *deed, uint64_t id) {
   enum status st = STATUS_OK;
   struct store_state state;
-  struct store_change change;
-  struct bytes there;
+  struct store_change change = {0};
   uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
   uint8_t id_key[STORE_ID_LEN];
   uint8_t record[STORE_CHANGE_RECORD_MAX_LEN];
   size_t key_len = 0;
   size_t len = 0;
 
-  st = store_get(saying->txn, saying->store->tables[TABLE_LOG], store_id_key(id_key, deed->id),
-                 &there);
-  if (st == STATUS_NOT_FOUND) {
-    return errmsg_set(saying->err, st, "there is no switch %" PRIu64, deed->id);
-  }
-  if (st != STATUS_OK || store_change_decode(&change, there) != STATUS_OK) {
-    return damaged(saying);
-  }
+  TRY(read_change(saying, &change, id));
   if (change.is_undone) {
-    return errmsg_set(saying->err, STATUS_EXISTS, "switch %" PRIu64 " is restored already",
-                      deed->id);
+    TRY(errmsg_set(saying->err, STATUS_EXISTS, "switch %" PRIu64 " is restored already", id));
   }
   change.is_undone = true;
   change.undone_at_s = deed->now_s;
@@ -175,16 +218,97 @@ static enum status undo(struct saying *saying, struct deed *deed) {
     change.undone_by.len = STORE_TEXT_MAX_LEN;
   }
   // The texts of `change` are lent by the record that is written over: encoded first.
-  TRY(store_change_encode(record, sizeof(record), &len, &change));
-  CHECK(store_subject_key(key, &key_len, (enum state_level)change.level, change.subject));
-  TRY(put(saying, TABLE_LOG, store_id_key(id_key, deed->id), bytes_of(record, len), 0));
+  TRY(encode(record, &len, key, &key_len, &change, saying->err));
+  TRY(put(saying, TABLE_LOG, store_id_key(id_key, id), bytes_of(record, len), 0));
   TRY(get_state(saying, &state, bytes_of(key, key_len)));
-  take_out(&state, deed->id);
+  take_out(&state, id);
   TRY(put_state(saying, bytes_of(key, key_len), &state, deed->now_s));
 
 out:
   return st;
 }
+
+static enum status undo(struct saying *saying, struct deed *deed) {
+  enum status st = STATUS_OK;
+  for (size_t i = 0; i < deed->num && st == STATUS_OK; i++) {
+    st = undo_one(saying, deed, deed->ids[i]);
+  }
+  return st;
+}
+
+// --- trimming ------------------------------------------------------------------------
+
+#define TRIM_MAX 1024u  // changes of one transaction: it holds the ids
+
+struct trimming {
+  const struct deed *deed;
+  uint64_t num_left;
+  uint64_t last;
+  uint64_t ids[TRIM_MAX];
+  size_t num;
+};
+
+static bool choose_dead(void *arg, struct bytes key, struct bytes value) {
+  struct trimming *trimming = arg;
+  const struct store_log_limits *limits = trimming->deed->limits;
+  struct store_change change;
+  if (key.len != STORE_ID_LEN || store_change_decode(&change, value) != STATUS_OK) {
+    return false;  // for `store verify`
+  }
+  bool is_dead =
+      change.is_undone || (change.until_s != 0 && change.until_s <= trimming->deed->now_s);
+  bool is_old = limits->max_age_s != 0 && change.at_s < trimming->deed->now_s - limits->max_age_s;
+  bool is_too_many = limits->max_num != 0 && trimming->num_left > limits->max_num;
+  uint64_t id = store_id_of(key.data);
+  if (is_dead && (is_old || is_too_many) && id != trimming->last) {
+    trimming->ids[trimming->num++] = id;
+    trimming->num_left--;
+  }
+  return trimming->num < TRIM_MAX;
+}
+
+// forget removes one change. What ended by itself may still be counted with its subject.
+static enum status forget(struct saying *saying, const struct deed *deed, uint64_t id) {
+  enum status st = STATUS_OK;
+  struct store_change change = {0};
+  struct store_state state;
+  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
+  uint8_t id_key[STORE_ID_LEN];
+  size_t key_len = 0;
+
+  TRY(read_change(saying, &change, id));
+  if (!change.is_undone) {
+    CHECK(store_subject_key(key, &key_len, (enum state_level)change.level, change.subject));
+    TRY(get_state(saying, &state, bytes_of(key, key_len)));
+    take_out(&state, id);
+    TRY(put_state(saying, bytes_of(key, key_len), &state, deed->now_s));
+  }
+  MDB_val k = store_val(store_id_key(id_key, id));
+  int rc = mdb_del(saying->txn, saying->store->tables[TABLE_LOG], &k, NULL);
+  TRY(rc == 0 ? STATUS_OK : fail(saying, rc));
+
+out:
+  return st;
+}
+
+static enum status trim(struct saying *saying, struct deed *deed) {
+  enum status st = STATUS_OK;
+  struct trimming trimming = {.deed = deed};
+  const MDB_dbi log = saying->store->tables[TABLE_LOG];
+  deed->result = 0;
+  trimming.num_left = store_num(saying->txn, log);
+  TRY(last_id(saying, &trimming.last));
+  TRY(store_walk(saying->txn, log, choose_dead, &trimming));
+  for (size_t i = 0; i < trimming.num; i++) {
+    TRY(forget(saying, deed, trimming.ids[i]));
+  }
+  deed->result = trimming.num;
+
+out:
+  return st;
+}
+
+// --- transactions ----------------------------------------------------------------------
 
 static enum status run_once(struct saying *saying,
                             enum status (*act)(struct saying *saying, struct deed *deed),
@@ -208,15 +332,15 @@ static enum status run(struct store *store,
                        enum status (*act)(struct saying *saying, struct deed *deed),
                        struct deed *deed, struct errmsg *err) {
   struct saying saying = {.store = store, .err = err};
-  if (store->options.mode == STORE_READ) {
+  if (!store_may_write_states(store)) {
     return errmsg_set(err, STATUS_REFUSED, "%s: is open for reading only", store->folder);
   }
   for (;;) {
-    uint64_t id = deed->id;
     enum status st = run_once(&saying, act, deed);
     if (saying.rc == MDB_MAP_FULL) {
       st = store_grow(store, store->states, store->states_path, err);
-    } else if (saying.rc == MDB_MAP_RESIZED && atomic_load(&store->num_in_use) == 0) {
+    } else if (saying.rc == MDB_MAP_RESIZED && !store->options.is_serving &&
+               atomic_load(&store->num_in_use) == 0) {
       st = mdb_env_set_mapsize(store->states, 0) == 0 ? STATUS_OK : st;
     } else {
       return st;
@@ -224,20 +348,45 @@ static enum status run(struct store *store,
     if (st != STATUS_OK) {
       return st;
     }
-    deed->id = id;
   }
 }
 
 enum status store_apply(struct store *store, uint64_t *out_id, const struct store_change *change,
                         int64_t now_s, struct errmsg *err) {
-  struct deed deed = {.change = change, .now_s = now_s};
+  struct deed deed = {.changes = change, .num = 1, .now_s = now_s};
   enum status st = run(store, apply, &deed, err);
-  *out_id = st == STATUS_OK ? deed.id : 0;
+  *out_id = st == STATUS_OK ? deed.result : 0;
   return st;
+}
+
+enum status store_undo_all(struct store *store, const uint64_t *ids, size_t num, const char *author,
+                           int64_t now_s, struct errmsg *err) {
+  struct deed deed = {.ids = ids, .num = num, .author = author, .now_s = now_s};
+  return run(store, undo, &deed, err);
 }
 
 enum status store_undo(struct store *store, uint64_t id, const char *author, int64_t now_s,
                        struct errmsg *err) {
-  struct deed deed = {.author = author, .id = id, .now_s = now_s};
-  return run(store, undo, &deed, err);
+  return store_undo_all(store, &id, 1, author, now_s, err);
+}
+
+enum status store_trim_log(struct store *store, uint64_t *out_num,
+                           const struct store_log_limits *limits, int64_t now_s,
+                           struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct deed deed = {.limits = limits, .now_s = now_s};
+  *out_num = 0;
+  do {
+    TRY(run(store, trim, &deed, err));
+    *out_num += deed.result;
+  } while (deed.result == TRIM_MAX);
+
+out:
+  return st;
+}
+
+enum status store_take_over(struct store *store, const struct store_change *changes, size_t num,
+                            int64_t now_s, struct errmsg *err) {
+  struct deed deed = {.changes = changes, .num = num, .now_s = now_s};
+  return run(store, take_over, &deed, err);
 }

@@ -94,6 +94,26 @@ enum status store_apply(struct store *store, uint64_t *out_id, const struct stor
 // store_undo takes a change back: STATUS_NOT_FOUND, STATUS_EXISTS (undone already).
 enum status store_undo(struct store *store, uint64_t id, const char *author, int64_t now_s,
                        struct errmsg *err);
+// store_undo_all takes back these, all of them or none. As store_undo.
+enum status store_undo_all(struct store *store, const uint64_t *ids, size_t num, const char *author,
+                           int64_t now_s, struct errmsg *err);
+
+// store_trim_log forgets changes that stand no longer (taken back, or ended): those that
+// were made more than `max_age_s` ago, and the oldest of those that are more than
+// `max_num` (0: no such limit). What stands is never forgotten, nor the last change, so
+// that no id is given twice.
+struct store_log_limits {
+  uint64_t max_num;
+  int64_t max_age_s;
+};
+enum status store_trim_log(struct store *store, uint64_t *out_num,
+                           const struct store_log_limits *limits, int64_t now_s,
+                           struct errmsg *err);
+
+// store_take_over files changes that were kept elsewhere, in their order, with their
+// times and authors and under new ids: all or none. STATUS_EXISTS: the log is not empty.
+enum status store_take_over(struct store *store, const struct store_change *changes, size_t num,
+                            int64_t now_s, struct errmsg *err);
 
 // --- compaction ------------------------------------------------------------------------
 

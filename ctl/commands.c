@@ -3,12 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "ctl/author.h"
 #include "ctl/ctl.h"
 #include "ctl/grid.h"
 #include "ctl/show.h"
+#include "ctl/store.h"
 
 #define PAGE_NUM 1000
+#define MAX_LISTED 10000  // a store may have millions
 
 // --- asking ----------------------------------------------------------------------
 
@@ -61,15 +64,36 @@ static const char *now_of(const json_t *answer) {
   return json_string_value(json_object_get(answer, "now"));
 }
 
-// ask_list asks for all pages of a list and puts them into one answer.
+// read_next: where the next page begins, as a number, or as "@NAME"; false: there is none.
+static bool read_next(char *start, size_t max, const json_t *next) {
+  if (json_is_string(next)) {
+    (void)snprintf(start, max, "%s", json_string_value(next));
+  } else if (json_is_integer(next)) {
+    (void)snprintf(start, max, "%lld", (long long)json_integer_value(next));
+  } else {
+    return false;
+  }
+  return true;
+}
+
+static void say_if_more(const json_t *list, const char *key) {
+  if (!json_is_null(json_object_get(list, "next"))) {
+    (void)fprintf(stderr, "deputyctl: these are the first %zu of %lld %s; give one to see it\n",
+                  json_array_size(json_object_get(list, key)),
+                  (long long)json_integer_value(json_object_get(list, "total")), key);
+  }
+}
+
+// ask_list asks for all pages of a list, but no more than MAX_LISTED of it, and puts them
+// into one answer.
 static enum ctl_exit ask_list(json_t **out, const struct ctl_args *args, const char *path,
                               const char *key) {
-  long long start = 0;
+  char start[STATE_SUBJECT_MAX_LEN + 16] = "0";
   *out = NULL;
   for (;;) {
     struct ctl_answer answer = {0};
-    char page[128];
-    (void)snprintf(page, sizeof(page), "%s%sstart=%lld&limit=%d", path,
+    char page[STATE_SUBJECT_MAX_LEN + 128];
+    (void)snprintf(page, sizeof(page), "%s%sstart=%s&limit=%d", path,
                    strchr(path, '?') == NULL ? "?" : "&", start, PAGE_NUM);
     enum ctl_exit code = ask(&answer, args, page, NULL);
     if (code != CTL_DONE) {
@@ -77,18 +101,16 @@ static enum ctl_exit ask_list(json_t **out, const struct ctl_args *args, const c
       *out = NULL;
       return code;
     }
-    const json_t *next = json_object_get(answer.json, "next");
-    long long begin = start;
-    start = (long long)json_integer_value(next);
+    bool is_last = !read_next(start, sizeof(start), json_object_get(answer.json, "next"));
     if (*out == NULL) {
       *out = json_incref(answer.json);
     } else {
       (void)json_array_extend(json_object_get(*out, key), json_object_get(answer.json, key));
     }
-    bool is_last = !json_is_integer(next) || start <= begin;
+    (void)json_object_set(*out, "next", json_object_get(answer.json, "next"));
     ctl_answer_cleanup(&answer);
-    if (is_last) {
-      (void)json_object_set_new(*out, "next", json_null());
+    if (is_last || json_array_size(json_object_get(*out, key)) >= MAX_LISTED) {
+      say_if_more(*out, key);
       return CTL_DONE;
     }
   }
@@ -113,20 +135,60 @@ static json_t *new_change(const struct ctl_args *args) {
   return body;
 }
 
-static void put_subject(json_t *body, const struct ctl_args *args) {
+// put_name writes a host name as certificates have it.
+static void put_name(json_t *body, const char *key, const char *name) {
+  char host[STORE_NAME_MAX_LEN + 1];
+  struct errmsg err = {0};
+  put_text(body, key, store_host(host, name, &err) == STATUS_OK ? host : name);
+}
+
+// put_ca: a CA's certificate stands for its id.
+static enum ctl_exit put_ca(json_t *body, const char *typed) {
+  struct cert_ca ca;
+  struct errmsg err = {0};
+  char hex[65];
+  if (!ctl_is_ca_file(typed)) {
+    put_text(body, "subject", typed);
+    return CTL_DONE;
+  }
+  if (cert_ca_load(&ca, typed, &err) != STATUS_OK) {
+    (void)fail(&err);
+    return CTL_FAILED;
+  }
+  put_text(body, "subject",
+           bytes_to_hex(hex, bytes_of(ca.has_key_identifier ? ca.id_by_key : ca.id_by_name, 32)));
+  return CTL_DONE;
+}
+
+// put_subject: anything but CTL_DONE is final, and said.
+static enum ctl_exit put_subject(json_t *body, const struct ctl_args *args) {
   if ((args->given & CTL_NAME) != 0) {
     put_text(body, "level", "name");
-    put_text(body, "subject", args->name);
+    put_name(body, "subject", args->name);
   } else if ((args->given & CTL_KEY) != 0) {
     put_text(body, "level", "key");
     put_text(body, "subject", args->key);
   } else if ((args->given & CTL_CA) != 0) {
     put_text(body, "level", "ca");
-    put_text(body, "subject", args->ca);
+    return put_ca(body, args->ca);
   } else {
     put_text(body, "level", "fleet");
     put_text(body, "subject", "");
   }
+  return CTL_DONE;
+}
+
+static enum status put_until(json_t *body, const struct ctl_args *args, struct errmsg *err) {
+  int64_t until_s = 0;
+  char text[CLOCK_RFC3339_LEN];
+  enum status st = STATUS_OK;
+  if (args->until != NULL) {
+    TRY(show_until(&until_s, args->until, clock_wall_s(), err));
+    put_text(body, "until", clock_format_rfc3339(text, until_s));
+  }
+
+out:
+  return st;
 }
 
 static enum ctl_exit change(const struct ctl_args *args, const char *path, json_t *body) {
@@ -229,7 +291,16 @@ enum ctl_exit ctl_run_switches(const struct ctl_args *args) {
 
 enum ctl_exit ctl_run_switch(const struct ctl_args *args) {
   json_t *body = new_change(args);
-  put_subject(body, args);
+  struct errmsg err = {0};
+  enum ctl_exit code = put_subject(body, args);
+  if (code == CTL_DONE && put_until(body, args, &err) != STATUS_OK) {
+    (void)fprintf(stderr, "deputyctl: %s\n", err.text);
+    code = CTL_USAGE;
+  }
+  if (code != CTL_DONE) {
+    json_decref(body);
+    return code;
+  }
   put_text(body, "to", args->to);
   if ((args->given & CTL_COMPROMISED) != 0) {
     (void)json_object_set_new(body, "compromised", json_true());
@@ -250,8 +321,12 @@ enum ctl_exit ctl_run_restore(const struct ctl_args *args) {
   }
   json_t *body = new_change(args);
   if (has_subject) {
-    put_subject(body, args);
-    return change(args, "/v1/restore", body);
+    enum ctl_exit code = put_subject(body, args);
+    if (code == CTL_DONE) {
+      return change(args, "/v1/restore", body);
+    }
+    json_decref(body);
+    return code;
   }
   char *end = NULL;
   long long id = strtoll(args->words[0], &end, 10);
@@ -267,8 +342,12 @@ enum ctl_exit ctl_run_restore(const struct ctl_args *args) {
 enum ctl_exit ctl_run_drill(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
   json_t *body = json_object();
-  put_subject(body, args);
-  enum ctl_exit code = ask(&answer, args, "/v1/drill", body);
+  enum ctl_exit code = put_subject(body, args);
+  if (code != CTL_DONE) {
+    json_decref(body);
+    return code;
+  }
+  code = ask(&answer, args, "/v1/drill", body);
   if (code != CTL_DONE) {
     return code;
   }
@@ -293,7 +372,7 @@ enum ctl_exit ctl_run_dc(const struct ctl_args *args) {
   if ((args->given & CTL_FLEET) != 0) {
     (void)json_object_set_new(body, "fleet", json_true());
   } else {
-    put_text(body, "name", args->name);
+    put_name(body, "name", args->name);
   }
   return change(args, "/v1/dc", body);
 }

@@ -61,6 +61,7 @@ enum ctl_option {
   CTL_POLICY = 1 << 20,
   CTL_MEMBERS = 1 << 21,
   CTL_IDENTITY = 1 << 22,
+  CTL_UNTIL = 1 << 25,
 };
 #define CTL_SUBJECTS (CTL_NAME | CTL_KEY | CTL_CA | CTL_FLEET)
 
@@ -85,6 +86,7 @@ struct ctl_args {
   const char *policy;
   const char *members;
   const char *identity;
+  const char *until;
   char *const *words;  // beyond the command's name; borrowed from the command line
   size_t num_words;
   const char *socket;
@@ -144,6 +146,11 @@ enum ctl_exit ctl_run_drill(const struct ctl_args *args);
 enum ctl_exit ctl_run_dc(const struct ctl_args *args);
 enum ctl_exit ctl_run_reload(const struct ctl_args *args);
 enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
+
+// --- store_log.c -------------------------------------------------------------------
+
+// ctl_is_ca_file: is what was typed for a CA the path of a file?
+bool ctl_is_ca_file(const char *typed);
 
 // --- key.c -----------------------------------------------------------------------
 

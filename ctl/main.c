@@ -18,8 +18,8 @@ static const struct ctl_command commands[] = {
     {"switches", "", CTL_STANDING, 0, 0, 0, 0, ctl_run_switches,
      "what was switched, when, why and by whom", ""},
     {"switch", "",
-     CTL_SUBJECTS | CTL_TO | CTL_REASON | CTL_COMPROMISED | CTL_FORCE | CTL_IN_SERVICE, CTL_REASON,
-     CTL_SUBJECTS, 0, 0, ctl_run_switch,
+     CTL_SUBJECTS | CTL_TO | CTL_REASON | CTL_COMPROMISED | CTL_FORCE | CTL_IN_SERVICE | CTL_UNTIL,
+     CTL_REASON, CTL_SUBJECTS, 0, 0, ctl_run_switch,
      "move a name to another level of chains, or take a key or CA out of service",
      "A name goes to the level --to, or to the first usable one that does not serve it\n"
      "now. A key or CA goes out of service: all names under it go to their first usable\n"

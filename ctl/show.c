@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/base/clock.h"
 #include "ctl/grid.h"
 
 #define HOUR_S ((int64_t)3600)
@@ -45,14 +46,30 @@ static void add_id(struct grid *grid, const json_t *object, const char *key) {
   grid_addf(grid, "%.*s", SHOW_ID_DIGITS, text_of(object, key));
 }
 
-enum status show_time(int64_t *out_s, const char *text) {
-  struct tm tm = {0};
-  const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-  if (end == NULL || *end != '\0') {
-    return STATUS_FORMAT;
+enum status show_time(int64_t *out_s, const char *text) { return clock_parse_rfc3339(out_s, text); }
+
+enum status show_until(int64_t *out, const char *text, int64_t now_s, struct errmsg *err) {
+  static const struct {
+    char unit;
+    int64_t seconds;
+  } units[] = {{'m', 60}, {'h', 3600}, {'d', 86400}};
+  char *rest = NULL;
+  long long value = strtoll(text, &rest, 10);
+  *out = 0;
+  for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
+    if (rest != text && rest[0] == units[i].unit && rest[1] == '\0' && value > 0 &&
+        value <= 36500) {
+      *out = now_s + value * units[i].seconds;
+      return STATUS_OK;
+    }
   }
-  *out_s = (int64_t)timegm(&tm);
-  return STATUS_OK;
+  if (show_time(out, text) == STATUS_OK && *out > now_s) {
+    return STATUS_OK;
+  }
+  return errmsg_set(err, STATUS_CONFIG,
+                    "--until %.60s: neither a time to come, as 2026-11-30T12:00:00Z, nor a length, "
+                    "as 90m, 36h or 7d",
+                    text);
 }
 
 char *show_left(char out[SHOW_LEFT_LEN], const char *end, const char *now) {
@@ -350,6 +367,9 @@ void show_switches(FILE *file, const json_t *switches) {
     grid_add(&grid, text_of(change, "author"));
     if (json_is_object(undone)) {
       grid_addf(&grid, "restored by %s at %s", text_of(undone, "by"), text_of(undone, "at"));
+    } else if (text_or_null(change, "until") != NULL) {
+      grid_addf(&grid, "%s %s", is_true(change, "ended") ? "ended" : "stands until",
+                text_of(change, "until"));
     } else {
       grid_add(&grid, "stands");
     }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "common/base/errmsg.h"
 #include "common/base/status.h"
 
 #define SHOW_ID_DIGITS 12  // of a key's or CA's id in tables; the API takes 8 or more
@@ -24,6 +25,10 @@ void show_change(FILE *file, FILE *warn, const json_t *answer);
 
 // show_time reads RFC 3339 in UTC, as the API writes it. STATUS_FORMAT.
 enum status show_time(int64_t *out_s, const char *text);
+
+// show_until reads --until: a time to come, or how long from `now_s` ("90m", "36h", "7d").
+// STATUS_CONFIG.
+enum status show_until(int64_t *out_s, const char *text, int64_t now_s, struct errmsg *err);
 
 // show_left writes how long it is from `now` to `end` (both as the API writes them):
 // "61d", "26h", "45m", "50s", "ended 3d ago"; "-" when there is no end.

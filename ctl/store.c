@@ -35,6 +35,8 @@ enum {
   OPT_SKIP_BAD = 1 << 12,
   OPT_REPLACE = 1 << 13,
   OPT_DEEP = 1 << 14,
+  OPT_KEEP = 1 << 15,
+  OPT_OLDER = 1 << 16,
 };
 #define OPT_SUBJECTS (OPT_NAME | OPT_KEY | OPT_CA | OPT_FLEET)
 
@@ -52,8 +54,8 @@ static const struct row {
      "the name NAME; import: for this name only"},
     {"key", OPT_KEY, offsetof(struct store_args, key), NOWHERE, "ID",
      "the key whose id begins with these 8 or more hex digits"},
-    {"ca", OPT_CA, offsetof(struct store_args, ca), NOWHERE, "ID|ISSUER",
-     "the CA whose id begins so, or with this issuer name"},
+    {"ca", OPT_CA, offsetof(struct store_args, ca), NOWHERE, "CA",
+     "the CA in this file; or whose id, or SHA-256 of its key, begins so; or of this name"},
     {"fleet", OPT_FLEET, NOWHERE, offsetof(struct store_args, is_fleet), NULL, "all names"},
     {"to", OPT_TO, offsetof(struct store_args, to), NOWHERE, "LEVEL",
      "the level of chains to go to (names, fleet)"},
@@ -75,6 +77,10 @@ static const struct row {
      "file chains even where one that begins later is"},
     {"deep", OPT_DEEP, NOWHERE, offsetof(struct store_args, is_deep), NULL,
      "also verify the signature on each leaf"},
+    {"keep", OPT_KEEP, offsetof(struct store_args, keep), NOWHERE, "NUMBER",
+     "how many changes the log may have (default 10000; 0: any number)"},
+    {"older-than", OPT_OLDER, offsetof(struct store_args, older_than), NOWHERE, "DAYS",
+     "forget also those that were made so long ago"},
     {"store", 0, offsetof(struct store_args, folder), NOWHERE, "DIR",
      "the store (else $" STORE_VARIABLE ", else " STORE_DEFAULT_FOLDER ")"},
     {"json", 0, NOWHERE, offsetof(struct store_args, is_json), NULL, "print JSON"},
@@ -120,9 +126,18 @@ static const struct command {
      0, 0, store_run_switch, "move a name to another level, or take a key or CA out of service",
      "One write, whatever the number of names. Refused when names would be left with nothing\n"
      "usable, unless --force."},
-    {"restore", "ID", OPT_REASON, 1, 1, store_run_restore, "take a switch back", ""},
+    {"restore", "[ID]", OPT_SUBJECTS | OPT_REASON, 0, 1, store_run_restore,
+     "take a switch back, or all that stand for a subject", ""},
     {"switches", "", OPT_STANDING, 0, 0, store_run_switches,
      "what was switched, when, why and by whom", ""},
+    {"cas", "", 0, 0, 0, store_run_cas, "the CAs that issued the leaves here", ""},
+    {"trim-log", "", OPT_KEEP | OPT_OLDER, 0, 0, store_run_trim_log,
+     "forget switches that stand no longer",
+     "Those that stand are never forgotten. A running proxy does the same by itself after each\n"
+     "of its switches (store.log in its configuration)."},
+    {"import-states", "FILE", 0, 1, 1, store_run_import_states,
+     "take over the switches that a proxy has kept in its file of states",
+     "Once: refused when this store has switches already. All or nothing."},
 };
 #define NUM_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -352,6 +367,10 @@ enum status store_host(char out[STORE_NAME_MAX_LEN + 1], const char *typed, stru
   return STATUS_OK;
 }
 
+bool store_has_subject(const struct store_args *args) {
+  return args->name != NULL || args->key != NULL || args->ca != NULL || args->is_fleet;
+}
+
 enum status store_subject(enum state_level *out_level, uint8_t out[STATE_SUBJECT_MAX_LEN],
                           size_t *out_len, const struct store_reader *reader,
                           const struct store_args *args, struct errmsg *err) {
@@ -364,6 +383,14 @@ enum status store_subject(enum state_level *out_level, uint8_t out[STATE_SUBJECT
     *out_level = STATE_LEVEL_NAME;
     enum status st = store_host(host, args->name, err);
     return st != STATUS_OK ? st : store_match(out, out_len, reader, *out_level, host, err);
+  }
+  if (args->ca != NULL && ctl_is_ca_file(args->ca)) {
+    enum status st = STATUS_OK;
+    struct cert_ca ca;
+    *out_level = STATE_LEVEL_CA;
+    *out_len = 32;
+    st = cert_ca_load(&ca, args->ca, err);
+    return st != STATUS_OK ? st : store_match_ca(out, reader, &ca, err);
   }
   *out_level = args->key != NULL  ? STATE_LEVEL_KEY
                : args->ca != NULL ? STATE_LEVEL_CA

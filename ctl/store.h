@@ -6,6 +6,7 @@
 //   store_files.c    chains out of files, in the layouts that others leave
 //   store_import.c   files into a store      store_export.c   and out again
 //   store_switch.c   switch, restore, switches, drill, find
+//   store_log.c      the log trimmed, and one taken over; CAs
 #ifndef DEPUTY_CTL_STORE_H_
 #define DEPUTY_CTL_STORE_H_
 
@@ -29,6 +30,8 @@ struct store_args {
   const char *to;
   const char *reason;
   const char *until;
+  const char *keep;
+  const char *older_than;
   bool is_fleet;
   bool is_compromised;
   bool is_in_service;
@@ -62,6 +65,8 @@ void store_print_json(json_t *json);  // takes it
 enum status store_subject(enum state_level *out_level, uint8_t out[STATE_SUBJECT_MAX_LEN],
                           size_t *out_len, const struct store_reader *reader,
                           const struct store_args *args, struct errmsg *err);
+
+bool store_has_subject(const struct store_args *args);  // one of these is given
 
 // store_host writes a host name as certificates have it: lower case, A-labels (a name
 // with other letters is converted by IDNA 2008). STATUS_FORMAT.
@@ -131,5 +136,8 @@ enum ctl_exit store_run_switch(const struct store_args *args);
 enum ctl_exit store_run_restore(const struct store_args *args);
 enum ctl_exit store_run_switches(const struct store_args *args);
 enum ctl_exit store_run_drill(const struct store_args *args);
+enum ctl_exit store_run_cas(const struct store_args *args);
+enum ctl_exit store_run_trim_log(const struct store_args *args);
+enum ctl_exit store_run_import_states(const struct store_args *args);
 
 #endif  // DEPUTY_CTL_STORE_H_

@@ -5,13 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "certstore/store_switch.h"
 #include "common/base/clock.h"
 #include "ctl/author.h"
 #include "ctl/grid.h"
 #include "ctl/show.h"
 #include "ctl/store.h"
-
-#define DAY_S ((int64_t)86400)
 
 // A subject as it was found, and as people know it.
 struct subject {
@@ -212,122 +211,79 @@ out:
 
 // --- switch ------------------------------------------------------------------------------
 
-// read_until reads a time, or how long from now.
-static enum status read_until(int64_t *out, const char *text, int64_t now_s, struct errmsg *err) {
-  static const struct {
-    char unit;
-    int64_t seconds;
-  } units[] = {{'m', 60}, {'h', 3600}, {'d', DAY_S}};
-  char *rest = NULL;
-  long long value = strtoll(text, &rest, 10);
-  *out = 0;
-  for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-    if (rest != text && rest[0] == units[i].unit && rest[1] == '\0' && value > 0 &&
-        value <= 36500) {
-      *out = now_s + value * units[i].seconds;
-      return STATUS_OK;
-    }
-  }
-  if (show_time(out, text) == STATUS_OK && *out > now_s) {
-    return STATUS_OK;
-  }
-  return errmsg_set(err, STATUS_CONFIG,
-                    "--until %.60s: neither a time to come, as 2026-11-30T12:00:00Z, nor a length, "
-                    "as 90m, 36h or 7d",
-                    text);
-}
-
-// level_to_go_to is that of --to; without it, for a name, the first usable one that does
-// not serve it now.
-static enum status level_to_go_to(unsigned *out, const struct store_reader *reader,
-                                  const struct subject *subject, const struct store_args *args,
-                                  int64_t now_s, struct errmsg *err) {
-  struct store_name name;
-  struct store_choice now;
-  struct store_choice then;
-  struct store_supposition gone = {.is_level_gone = true};
-  if (args->to != NULL) {
-    return store_level_from_name(out, args->to) == STATUS_OK
-               ? STATUS_OK
-               : errmsg_set(err, STATUS_CONFIG,
-                            "\"%s\" is no level: primary, backup, spare2 ... spare7", args->to);
-  }
-  if (subject->level == STATE_LEVEL_FLEET) {
-    return errmsg_set(err, STATUS_CONFIG, "--fleet needs --to LEVEL");
-  }
-  struct bytes key = bytes_of_subject(subject);
-  if (store_find_exact(reader, &name, key) != STATUS_OK ||
-      store_choose(&now, reader, key, &name, now_s, NULL, NULL, NULL) != STATUS_OK) {
-    return errmsg_set(err, STATUS_REFUSED, "%s has no chain to go to", subject->text);
-  }
-  gone.level = now.slot->level;
-  if (store_choose(&then, reader, key, &name, now_s, NULL, NULL, &gone) != STATUS_OK ||
-      then.is_last_resort) {
-    return errmsg_set(err, STATUS_REFUSED,
-                      "%s has no other usable level; --to LEVEL --force goes to one all the same",
-                      subject->text);
-  }
-  *out = then.slot->level;
-  return STATUS_OK;
-}
-
-static enum status make_change(struct store_change *out, const struct store_reader *reader,
-                               const struct subject *subject, const struct store_args *args,
-                               int64_t now_s, struct errmsg *err) {
+// make_order says what is asked, in the words of the store; store_switch judges it.
+static enum status make_order(struct store_order *out, const struct subject *subject,
+                              const struct store_args *args, int64_t now_s, struct errmsg *err) {
   enum status st = STATUS_OK;
   unsigned level = 0;
   bool has_id = subject->level == STATE_LEVEL_KEY || subject->level == STATE_LEVEL_CA;
-  *out = (struct store_change){.level = (uint8_t)subject->level,
-                               .preferred = STORE_LEAVE,
-                               .dc = STORE_LEAVE,
-                               .author_uid = (int64_t)getuid(),
-                               .subject = bytes_of_subject(subject),
-                               .reason = bytes_text(args->reason)};
-  if (has_id == (args->to != NULL) && (has_id || args->is_compromised || args->is_in_service)) {
+  *out = (struct store_order){.level = subject->level,
+                              .subject = bytes_of_subject(subject),
+                              .dc = STORE_DC_LEAVE,
+                              .is_in_service = args->is_in_service,
+                              .is_compromised = args->is_compromised,
+                              .is_forced = args->is_forced,
+                              .reason = args->reason,
+                              .author_uid = (int64_t)getuid()};
+  if (has_id ? args->to != NULL : args->is_compromised || args->is_in_service) {
     TRY(errmsg_set(err, STATUS_CONFIG,
                    "--to is for names and the fleet; --compromised and --in-service for keys and "
                    "CAs"));
   }
   if (args->until != NULL) {
-    TRY(read_until(&out->until_s, args->until, now_s, err));
+    TRY(show_until(&out->until_s, args->until, now_s, err));
   }
-  if (has_id) {
-    out->service = args->is_in_service ? STATE_IN_SERVICE : STATE_OUT_OF_SERVICE;
-    out->is_compromised = args->is_compromised;
-  } else {
-    TRY(level_to_go_to(&level, reader, subject, args, now_s, err));
-    out->preferred = (uint8_t)(level + 1);
+  if (args->to != NULL) {
+    if (store_level_from_name(&level, args->to) != STATUS_OK) {
+      TRY(errmsg_set(err, STATUS_CONFIG, "\"%s\" is no level: primary, backup, spare2 ... spare7",
+                     args->to));
+    }
+    out->preferred = level + 1;
+  } else if (subject->level == STATE_LEVEL_FLEET) {
+    TRY(errmsg_set(err, STATUS_CONFIG, "--fleet needs --to LEVEL"));
   }
 
 out:
   return st;
 }
 
-// check_drill refuses a switch of a key or CA that would leave names with nothing.
-static enum status check_drill(const struct store_reader *reader, const struct subject *subject,
-                               const struct store_args *args, int64_t now_s, uint64_t *out_moved,
-                               struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct store_drill_report report = {0};
-  bool is_out = (subject->level == STATE_LEVEL_KEY || subject->level == STATE_LEVEL_CA) &&
-                !args->is_in_service;
-  *out_moved = 0;
-  if (!is_out || args->is_forced) {
-    return STATUS_OK;
+static json_t *ruling_to_json(const struct subject *subject, const struct store_ruling *ruling) {
+  json_t *json = json_pack("{s:I, s:s, s:s, s:b}", "id", (json_int_t)ruling->id, "level",
+                           state_level_name(subject->level), "subject", subject->text, "already",
+                           ruling->is_already);
+  const struct {
+    const char *key;
+    uint64_t value;
+  } rows[] = {
+      {"num_names", ruling->num_names},
+      {"num_moved", ruling->num_moved},
+      {"num_without_backup", ruling->num_without_backup},
+      {"num_partly", ruling->num_partly},
+      {"num_usable", ruling->num_usable},
+  };
+  for (size_t i = 0; ruling->has_counts && i < sizeof(rows) / sizeof(rows[0]); i++) {
+    (void)json_object_set_new(json, rows[i].key, json_integer((json_int_t)rows[i].value));
   }
-  TRY(drill(&report, reader, subject, args, now_s, err));
-  *out_moved = report.num_moved;
-  if (report.num_without_backup > 0) {
-    TRY(errmsg_set(err, STATUS_REFUSED,
-                   "%" PRIu64 " of %" PRIu64
-                   " names would be left with nothing usable (the first is %s); --force does it "
-                   "all the same",
-                   report.num_without_backup, report.num_names, report.without_backup[0]));
+  if (ruling->label != NULL) {
+    (void)json_object_set_new(json, "to", json_string(ruling->label));
   }
+  return json;
+}
 
-out:
-  store_drill_cleanup(&report);
-  return st;
+static void print_ruling(const struct subject *subject, const struct store_ruling *ruling) {
+  (void)printf("switch %" PRIu64 ": %s ", ruling->id, state_level_name(subject->level));
+  grid_clean(stdout, subject->known_as[0] != '\0' ? subject->known_as : subject->text);
+  (void)printf("%s%s%s\n", ruling->label != NULL ? " to " : "",
+               ruling->label != NULL ? ruling->label : "",
+               ruling->is_already ? " (in force already)" : "");
+  if (ruling->has_counts && ruling->was_forced) {
+    (void)fprintf(
+        stderr, "deputyctl: forced: %" PRIu64 " of %" PRIu64 " names %s\n",
+        subject->level == STATE_LEVEL_FLEET ? ruling->num_names : ruling->num_without_backup,
+        ruling->num_names,
+        subject->level == STATE_LEVEL_FLEET ? "have nothing usable there, and stay"
+                                            : "have nothing usable left");
+  }
 }
 
 enum ctl_exit store_run_switch(const struct store_args *args) {
@@ -335,10 +291,11 @@ enum ctl_exit store_run_switch(const struct store_args *args) {
   struct store *store = NULL;
   struct store_reader *reader = NULL;
   struct subject subject;
-  struct store_change change;
+  struct store_order order;
+  struct store_ruling ruling = {0};
+  struct store_progress progress;
+  const struct store_watcher watcher = {on_progress, &progress};
   char name[128];
-  uint64_t id = 0;
-  uint64_t num_moved = 0;
   int64_t now_s = clock_wall_s();
   enum status st = STATUS_OK;
 
@@ -346,50 +303,87 @@ enum ctl_exit store_run_switch(const struct store_args *args) {
     TRY(errmsg_set(&err, STATUS_CONFIG, "store switch needs --reason"));
   }
   ctl_author(name);
-  TRY(store_begin(&store, &reader, args, STORE_WRITE, &err));
+  TRY(store_begin(&store, &reader, args, STORE_STATES, &err));
   TRY(find_subject(&subject, reader, args, &err));
-  TRY(make_change(&change, reader, &subject, args, now_s, &err));
-  TRY(check_drill(reader, &subject, args, now_s, &num_moved, &err));
-  change.author = bytes_text(name);
-  store_reader_park(reader);
-  TRY(store_apply(store, &id, &change, now_s, &err));
+  TRY(make_order(&order, &subject, args, now_s, &err));
+  order.author = name;
+  store_progress_begin(&progress, args, "drill");
+  st = store_switch(&ruling, store, reader, &order, now_s, &watcher, &err);
+  store_progress_end(&progress);
+  TRY(st);
   if (args->is_json) {
-    store_print_json(json_pack("{s:I, s:s, s:s, s:I}", "id", (json_int_t)id, "level",
-                               state_level_name(subject.level), "subject", subject.text,
-                               "num_moved", (json_int_t)num_moved));
+    store_print_json(ruling_to_json(&subject, &ruling));
   } else {
-    (void)printf("switch %" PRIu64 ": %s ", id, state_level_name(subject.level));
-    grid_clean(stdout, subject.known_as[0] != '\0' ? subject.known_as : subject.text);
-    (void)printf("\n");
+    print_ruling(&subject, &ruling);
   }
 
 out:
+  store_ruling_cleanup(&ruling);
   store_end(store, reader);
   return end(st, &err);
+}
+
+static enum status read_id(uint64_t *out, const char *text, struct errmsg *err) {
+  char *rest = NULL;
+  *out = strtoull(text, &rest, 10);
+  return *out >= 1 && *rest == '\0' && text[0] != '-'
+             ? STATUS_OK
+             : errmsg_set(err, STATUS_CONFIG, "\"%.60s\" is not the ID of a switch", text);
+}
+
+// take_back is by ID, or all that stands for a subject.
+static enum status take_back(uint64_t ids[STORE_MAX_STANDING], size_t *num, struct store *store,
+                             struct store_reader *reader, const struct store_args *args,
+                             struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct subject subject;
+  char name[128];
+  ctl_author(name);
+  if (args->num_words == 0) {
+    TRY(find_subject(&subject, reader, args, err));
+    TRY(store_restore(ids, num, store, reader, subject.level, bytes_of_subject(&subject), name,
+                      clock_wall_s(), err));
+    goto out;
+  }
+  *num = 1;
+  TRY(read_id(&ids[0], args->words[0], err));
+  store_reader_park(reader);
+  TRY(store_undo(store, ids[0], name, clock_wall_s(), err));
+
+out:
+  return st;
 }
 
 enum ctl_exit store_run_restore(const struct store_args *args) {
   struct errmsg err = {0};
   struct store *store = NULL;
-  char name[128];
-  char *rest = NULL;
-  unsigned long long id = strtoull(args->words[0], &rest, 10);
+  struct store_reader *reader = NULL;
+  uint64_t ids[STORE_MAX_STANDING];
+  size_t num = 0;
+  json_t *list = json_array();
   enum status st = STATUS_OK;
 
-  if (id < 1 || *rest != '\0' || args->words[0][0] == '-') {
-    TRY(errmsg_set(&err, STATUS_CONFIG, "\"%.60s\" is not the ID of a switch", args->words[0]));
+  if ((args->num_words == 0) == !store_has_subject(args)) {
+    TRY(errmsg_set(&err, STATUS_CONFIG,
+                   "store restore needs an ID (see `deputyctl store switches`), or one of --name, "
+                   "--key, --ca, --fleet"));
   }
-  ctl_author(name);
-  TRY(store_begin(&store, NULL, args, STORE_WRITE, &err));
-  TRY(store_undo(store, id, name, clock_wall_s(), &err));
+  TRY(store_begin(&store, &reader, args, STORE_STATES, &err));
+  TRY(take_back(ids, &num, store, reader, args, &err));
+  for (size_t i = 0; i < num; i++) {
+    (void)json_array_append_new(list, json_integer((json_int_t)ids[i]));
+    if (!args->is_json) {
+      (void)printf("restored: %" PRIu64 "\n", ids[i]);
+    }
+  }
   if (args->is_json) {
-    store_print_json(json_pack("{s:I, s:b}", "id", (json_int_t)id, "restored", 1));
-  } else {
-    (void)printf("restored: %llu\n", id);
+    store_print_json(
+        json_pack("{s:I, s:O, s:b}", "id", (json_int_t)ids[0], "ids", list, "restored", 1));
   }
 
 out:
-  store_end(store, NULL);
+  json_decref(list);
+  store_end(store, reader);
   return end(st, &err);
 }
 

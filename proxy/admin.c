@@ -9,6 +9,7 @@
 #include "common/http/http_server.h"
 #include "proxy/admin_body.h"
 #include "proxy/admin_change.h"
+#include "proxy/admin_store.h"
 #include "proxy/admin_view.h"
 
 #define MAX_BODY_LEN (64u << 10)
@@ -20,6 +21,7 @@ struct admin {
   struct admin_host host;
   struct http_server *server;
   struct admin_changes changes;
+  struct admin_looks looks;  // into a store
 };
 
 static const struct certstore *store_of(const struct admin *admin) {
@@ -65,20 +67,25 @@ static bool page_read(struct page *out, struct http_request *request, size_t num
   return true;
 }
 
-// reply_list answers {"now", KEY: [...], "total", "next"}; takes `list`.
-static void reply_list(struct http_request *request, const char *key, json_t *list,
-                       const struct page *page, size_t num, int64_t now_s) {
+// reply_page answers {"now", KEY: [...], "total", "next"}; takes `list` and `next`.
+static void reply_page(struct http_request *request, const char *key, json_t *list, json_t *next,
+                       uint64_t num, int64_t now_s) {
   json_t *body = json_object();
-  bool is_ok =
-      admin_put(body, "now", admin_time(now_s)) &&
-      admin_put(body, "total", json_integer((json_int_t)num)) &&
-      admin_put(body, "next", page->end < num ? json_integer((json_int_t)page->end) : json_null());
+  bool is_ok = admin_put(body, "now", admin_time(now_s)) &&
+               admin_put(body, "total", json_integer((json_int_t)num)) &&
+               admin_put(body, "next", next);
   is_ok = json_object_set_new(body, key, list) == 0 && is_ok;
   if (!is_ok) {
     json_decref(body);
     body = NULL;
   }
   http_reply_json(request, 200, body);  // NULL: 500
+}
+
+static void reply_list(struct http_request *request, const char *key, json_t *list,
+                       const struct page *page, size_t num, int64_t now_s) {
+  reply_page(request, key, list,
+             page->end < num ? json_integer((json_int_t)page->end) : json_null(), num, now_s);
 }
 
 // append adds to a list, which becomes NULL (and stays so) when memory runs out.
@@ -89,31 +96,60 @@ static void append(json_t **list, json_t *item) {
   }
 }
 
+// on_one_name shows it as a client would find it, so that "a.x" shows "*.x"; but not the
+// default.
+static void on_one_name(struct admin *admin, struct http_request *request, const char *asked) {
+  const struct certstore *store = store_of(admin);
+  const struct page page = {0, 1};
+  int64_t now_s = clock_wall_s();
+  const struct cert_name *one = certstore_find_exact(store, asked);
+  if (one == NULL) {
+    one = certstore_find_named(store, bytes_text(asked));
+  }
+  if (one == NULL && admin->host.has_store) {
+    admin_store_show_name(&admin->looks, request, asked);
+    return;
+  }
+  if (one == NULL) {
+    http_reply_error(request, 404, "not_found", "no such name in the configuration");
+    return;
+  }
+  json_t *list = json_array();
+  append(&list, admin_view_name(&admin->host, one, now_s));
+  reply_list(request, "names", list, &page, 1, now_s);
+}
+
+// catch_up: what is in memory of a store's states may be behind by a moment.
+static void catch_up(const struct admin *admin) {
+  if (admin->host.has_store) {
+    admin->host.in_store.catch_up(admin->host.in_store.arg);
+  }
+}
+
+// The configured names come first, then those of the store: a page of these begins behind
+// a name, ?start=@NAME.
 static void on_names(void *arg, struct http_request *request) {
   struct admin *admin = arg;
-  const struct certstore *store = store_of(admin);
   const char *asked = http_request_query(request, "name");
+  const char *start = http_request_query(request, "start");
   int64_t now_s = clock_wall_s();
   size_t num = 0;
+  size_t limit = PAGE_DEFAULT_NUM;
   struct page page;
-  const struct cert_name *const *names = certstore_names(store, &num);
-  const struct cert_name *one = NULL;
+  const struct cert_name *const *names = certstore_names(store_of(admin), &num);
+  catch_up(admin);
   if (asked != NULL) {
-    // As a client would find it, so that "a.x" shows "*.x"; but not the default.
-    one = certstore_find_exact(store, asked);
-    if (one == NULL) {
-      one = certstore_find(store, bytes_text(asked));
-      one = one != NULL && strncmp(one->name, "*.", 2) == 0 && strchr(asked, '.') != NULL &&
-                    strcasecmp(strchr(asked, '.'), one->name + 1) == 0
-                ? one
-                : NULL;
-    }
-    if (one == NULL) {
-      http_reply_error(request, 404, "not_found", "no such name in the configuration");
+    on_one_name(admin, request, asked);
+    return;
+  }
+  if (admin->host.has_store && ((start != NULL && start[0] == '@') || num == 0)) {
+    if (!read_number(&limit, request, "limit", PAGE_MAX_NUM) || limit == 0) {
+      http_reply_error(request, 400, "bad_request", "\"limit\" must be a number from 1 to 10000");
       return;
     }
-    names = &one;
-    num = 1;
+    admin_store_show_names(&admin->looks, request,
+                           start != NULL && start[0] == '@' ? start + 1 : "", limit);
+    return;
   }
   if (!page_read(&page, request, num)) {
     return;
@@ -122,7 +158,13 @@ static void on_names(void *arg, struct http_request *request) {
   for (size_t i = page.start; i < page.end; i++) {
     append(&list, admin_view_name(&admin->host, names[i], now_s));
   }
-  reply_list(request, "names", list, &page, num, now_s);
+  if (!admin->host.has_store) {
+    reply_list(request, "names", list, &page, num, now_s);
+    return;
+  }
+  reply_page(request, "names", list,
+             page.end < num ? json_integer((json_int_t)page.end) : json_string("@"),
+             num + admin->host.in_store.count_names(admin->host.in_store.arg), now_s);
 }
 
 // num_names_of counts the names that have the chain at any level: for a page of
@@ -157,6 +199,7 @@ static void on_chains(void *arg, struct http_request *request) {
   size_t num = 0;
   struct page page;
   struct chain *const *chains = certstore_chains(store, &num);
+  catch_up(admin);
   if (!page_read(&page, request, num)) {
     return;
   }
@@ -182,6 +225,12 @@ static void on_switches(void *arg, struct http_request *request) {
   struct page page;
   const struct state_change *changes = states_list(admin->host.states, &num);
   bool is_all = standing == NULL || strcmp(standing, "1") != 0;
+  if (admin->host.has_store) {
+    if (page_read(&page, request, SIZE_MAX)) {
+      admin_store_show_switches(&admin->looks, request, !is_all, page.start, page.end - page.start);
+    }
+    return;
+  }
   for (size_t i = 0; i < num; i++) {
     num_shown += is_all || !changes[i].is_undone ? 1 : 0;
   }
@@ -259,13 +308,14 @@ static void on_status(void *arg, struct http_request *request) {
   int64_t now_s = clock_wall_s();
   size_t num_chains = 0;
   uint32_t preferred = atomic_load(&fleet->preferred);
+  catch_up(admin);
   (void)certstore_chains(store, &num_chains);
   json_t *body = json_object();
   bool is_ok =
       admin_put(body, "now", admin_time(now_s)) &&
       admin_put(body, "names", view_names_summary(store, now_s)) &&
       admin_put(body, "chains", json_integer((json_int_t)num_chains)) &&
-      admin_put(body, "switches", view_states_summary(admin)) &&
+      (admin->host.has_store || admin_put(body, "switches", view_states_summary(admin))) &&
       admin_put(
           body, "fleet",
           json_pack("{s:b,s:o}", "dc", (int)!atomic_load(&fleet->is_dc_off), "preferred_level",
@@ -303,23 +353,28 @@ static void on_drill(void *arg, struct http_request *request) {
   if (!admin_body_may_post(request)) {
     return;
   }
-  if (admin->host.has_store) {
-    http_reply_error(request, 409, "in_store",
-                     "this proxy obeys a store on disk: deputyctl store drill");
-    return;
-  }
+  catch_up(admin);
   TRY(admin_body_read(&asked, drill_fields, http_request_body(request), &err));
   if (state_level_from_name(&level, asked.level) != STATUS_OK) {
     TRY(errmsg_set(&err, STATUS_FORMAT, "\"level\" must be name, key, ca or fleet"));
   }
-  TRY(certstore_match(subject, store_of(admin), level, asked.subject, &err));
+  st = certstore_match(subject, store_of(admin), level, asked.subject, &err);
+  if (st == STATUS_NOT_FOUND && admin->host.has_store) {
+    admin_store_drill(&admin->looks, request, level, asked.subject, NULL);
+    return;
+  }
+  TRY(st);
   TRY(certstore_drill(&report, store_of(admin), level, subject, now_s));
   json_t *body = admin_view_drill(&report, level, subject);
   const char *known_as =
       level == STATE_LEVEL_CA ? admin_name_of_ca(store_of(admin), subject) : NULL;
   (void)admin_put(body, "known_as", known_as == NULL ? json_null() : json_string(known_as));
   (void)admin_put(body, "now", admin_time(now_s));
-  http_reply_json(request, 200, body);
+  if (admin->host.has_store && level != STATE_LEVEL_NAME) {
+    admin_store_drill(&admin->looks, request, level, subject, body);
+  } else {
+    http_reply_json(request, 200, body);
+  }
 
 out:
   drill_report_cleanup(&report);
@@ -388,7 +443,9 @@ static void on_metrics(void *arg, struct http_request *request) {
   struct metrics_text text = {0};
   admin->host.write_metrics(admin->host.arg, &text);
   admin_changes_write_metrics(&admin->changes, &text);
-  state_file_write_metrics(admin->host.state_file, &text);
+  if (!admin->host.has_store) {
+    state_file_write_metrics(admin->host.state_file, &text);
+  }
   if (text.is_failed) {
     http_reply_error(request, 500, "internal", "no memory for the metrics");
   } else {
@@ -439,6 +496,7 @@ enum status admin_new(struct admin **out, struct loop *loop, const struct admin_
   }
   admin->host = *host;
   admin_changes_init(&admin->changes, &admin->host);
+  admin_store_init(&admin->looks, &admin->host);
   const struct http_server_config config = {
       .routes = routes,
       .arg = admin,
@@ -468,5 +526,6 @@ void admin_free(struct admin *admin) {
   }
   http_server_free(admin->server);
   admin_changes_cleanup(&admin->changes);
+  admin_store_cleanup(&admin->looks);
   free(admin);
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "certstore/certstore.h"
+#include "certstore/store_write.h"
 #include "common/base/errmsg.h"
 #include "common/base/metrics.h"
 #include "common/base/sink.h"
@@ -17,6 +18,7 @@
 #include "common/http/http_server.h"
 #include "common/net/loop.h"
 #include "proxy/state_file.h"
+#include "proxy/store_task.h"
 
 // What admin needs of the proxy; filled by main, outlives the admin object. The
 // callbacks run on the control loop; those marked so may be NULL.
@@ -25,7 +27,9 @@ struct admin_host {
   struct state_file *state_file;  // opened by main, before anything is served
   struct states *states;          // the same that state_file keeps
   struct sink *audit;             // may be NULL
-  bool has_store;                 // switches are kept in a store on disk, not here
+  bool has_store;                 // switches are kept in a store on disk, not here;
+  struct store_host in_store;     // with one only, as log_limits
+  struct store_log_limits (*log_limits)(void *arg);
   // The snapshot in force.
   const struct certstore *(*store)(void *arg);
   // Writes all metrics of the proxy (admin adds its own and the state file's).

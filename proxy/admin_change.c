@@ -10,26 +10,11 @@
 #include "common/base/jsonline.h"
 #include "common/base/log.h"
 #include "proxy/admin_body.h"
+#include "proxy/admin_change_internal.h"
+#include "proxy/admin_store.h"
 #include "proxy/admin_view.h"
 
 #define NAMES_IN_SENTENCE 3u
-#define MAX_RESTORED 1000u  // changes that one request takes back
-
-// What was asked, by any of the three requests.
-struct asked {
-  char level[16];
-  char subject[STATE_SUBJECT_MAX_LEN];
-  char to[STATE_SUBJECT_MAX_LEN];  // label
-  char service[8];                 // "out" (also when empty), "in"
-  char name[STATE_SUBJECT_MAX_LEN];
-  char reason[STATE_REASON_MAX_LEN];
-  char author[STATE_AUTHOR_MAX_LEN];
-  bool is_compromised;
-  bool is_forced;
-  bool is_fleet;
-  bool is_enabled;
-  uint64_t id;
-};
 
 #define FIELD(name, type, member, is_required)                                           \
   {                                                                                      \
@@ -44,6 +29,7 @@ static const struct body_field switch_fields[] = {
     FIELD("service", BODY_TEXT, service, false),
     FIELD("reason", BODY_TEXT, reason, true),
     FIELD("author", BODY_TEXT, author, false),
+    FIELD("until", BODY_TEXT, until, false),
     FIELD("compromised", BODY_BOOL, is_compromised, false),
     FIELD("force", BODY_BOOL, is_forced, false),
     {0},
@@ -69,35 +55,16 @@ static const struct body_field dc_fields[] = {
     {0},
 };
 
-struct admin_change {
-  LIST_ENTRY(admin_change) link;
-  struct admin_changes *changes;
-  struct http_request *request;
-  const char *event;  // "switch", "restore", "dc"
-  struct state_edit edit;
-  struct asked asked;
-  int64_t uid;
-
-  // What make found and did.
-  enum state_level level;
-  char subject[STATE_SUBJECT_MAX_LEN];
-  bool is_already;             // nothing to do
-  uint64_t ids[MAX_RESTORED];  // made, or taken back
-  size_t num_ids;
-  json_t *answer;  // members to be added to the answer, or to the refusal
-};
-
 // --- answering -------------------------------------------------------------------
 
 static void change_free(struct admin_change *change) {
   LIST_REMOVE(change, link);
+  admin_store_change_free(change->store);
   json_decref(change->answer);
   free(change);
 }
 
-static void warn(struct admin_change *change, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-static void warn(struct admin_change *change, const char *format, ...) {
+void admin_change_warn(struct admin_change *change, const char *format, ...) {
   json_t *warnings = json_object_get(change->answer, "warnings");
   char text[512];
   va_list args;
@@ -125,6 +92,7 @@ static void audit(const struct admin_change *change, const char *outcome, bool i
   const json_t *action = json_object_get(change->answer, "action");
   jsonline_cstr(&line, "action", action == NULL ? "" : json_string_value(action));
   jsonline_cstr(&line, "to", change->asked.to);
+  jsonline_cstr(&line, "until", change->asked.until);
   jsonline_bool(&line, "compromised", change->asked.is_compromised);
   jsonline_bool(&line, "forced", change->asked.is_forced);
   jsonline_bool(&line, "kept", is_kept);
@@ -165,7 +133,7 @@ static const struct refusal *refusal_of(enum status st) {
   return &refusals[sizeof(refusals) / sizeof(refusals[0]) - 1];
 }
 
-static void refuse(struct admin_change *change, enum status st, const char *why) {
+void admin_change_refuse(struct admin_change *change, enum status st, const char *why) {
   const struct refusal *refusal = refusal_of(st);
   struct admin_changes *changes = change->changes;
   if (refusal->code >= 500) {
@@ -190,35 +158,17 @@ static json_t *list_ids(const struct admin_change *change) {
   return list;
 }
 
-static void on_done(void *arg, enum status st, bool is_kept, const struct errmsg *err) {
-  struct admin_change *change = arg;
+void admin_change_answer(struct admin_change *change, bool is_kept, const char *known_as) {
   struct admin_changes *changes = change->changes;
-  if (st != STATUS_OK && !change->is_already) {
-    refuse(change, st,
-           st == STATUS_TIMEOUT ? "the disk does not answer; the change is not in force yet and "
-                                  "will be as soon as it is written"
-                                : err->text);
-    return;
-  }
   if (change->is_already) {
     changes->num_already++;
-    is_kept = state_file_is_kept(changes->host->state_file);
   } else {
     changes->num_made++;
-    if (!is_kept) {
-      changes->num_unkept++;
-      warn(change, "in force, but in memory only: it does not survive a restart%s%s",
-           err == NULL ? "" : ": ", err == NULL ? "" : err->text);
-    }
     if (changes->host->on_states_changed != NULL) {
       changes->host->on_states_changed(changes->host->arg);
     }
   }
   audit(change, change->is_already ? "already" : "done", is_kept, "");
-  const char *known_as =
-      change->level == STATE_LEVEL_CA
-          ? admin_name_of_ca(changes->host->store(changes->host->arg), change->subject)
-          : NULL;
   json_t *body =
       json_pack("{s:I,s:o,s:s,s:s,s:s?,s:b,s:b}", "id",
                 (json_int_t)(change->num_ids > 0 ? change->ids[0] : 0), "ids", list_ids(change),
@@ -229,6 +179,31 @@ static void on_done(void *arg, enum status st, bool is_kept, const struct errmsg
   }
   http_reply_json(change->request, 200, body);
   change_free(change);
+}
+
+static void on_done(void *arg, enum status st, bool is_kept, const struct errmsg *err) {
+  struct admin_change *change = arg;
+  struct admin_changes *changes = change->changes;
+  if (st != STATUS_OK && !change->is_already) {
+    admin_change_refuse(change, st,
+                        st == STATUS_TIMEOUT
+                            ? "the disk does not answer; the change is not in force yet and "
+                              "will be as soon as it is written"
+                            : err->text);
+    return;
+  }
+  if (change->is_already) {
+    is_kept = state_file_is_kept(changes->host->state_file);
+  } else if (!is_kept) {
+    changes->num_unkept++;
+    admin_change_warn(change, "in force, but in memory only: it does not survive a restart%s%s",
+                      err == NULL ? "" : ": ", err == NULL ? "" : err->text);
+  }
+  const char *known_as =
+      change->level == STATE_LEVEL_CA
+          ? admin_name_of_ca(changes->host->store(changes->host->arg), change->subject)
+          : NULL;
+  admin_change_answer(change, is_kept, known_as);
 }
 
 // --- what a switch may do ----------------------------------------------------------
@@ -268,15 +243,15 @@ static enum status drill(struct admin_change *change, const struct certstore *st
   }
   put_counts(change, &report);
   if (report.num_partly > 0) {
-    warn(change, "clients that take only RSA have no usable chain left for %zu names",
-         report.num_partly);
+    admin_change_warn(change, "clients that take only RSA have no usable chain left for %zu names",
+                      report.num_partly);
   }
   if (report.num_without_backup > 0) {
     char names[3 * (CERTSTORE_NAME_MAX_LEN + 2) + 64];
     names_in_sentence(names, sizeof(names), report.without_backup, report.num_without_backup);
     if (change->asked.is_forced) {
-      warn(change, "forced: %zu of %zu names have nothing usable left: %s",
-           report.num_without_backup, report.num_names, names);
+      admin_change_warn(change, "forced: %zu of %zu names have nothing usable left: %s",
+                        report.num_without_backup, report.num_names, names);
     } else {
       st = errmsg_set(err, STATUS_REFUSED,
                       "%zu of %zu names would be left with nothing usable: %s; give them another "
@@ -423,6 +398,14 @@ static enum status choose_level(uint32_t *out, struct admin_change *change,
                     name->name);
 }
 
+enum status admin_change_choose_level(uint32_t *out, bool *out_is_usable,
+                                      struct admin_change *change, const struct certstore *store,
+                                      const struct cert_name *name, struct errmsg *err) {
+  enum status st = choose_level(out, change, store, name, err);
+  *out_is_usable = st == STATUS_OK && is_level_usable(name, *out - 1, clock_wall_s());
+  return st;
+}
+
 static enum status make_name(struct admin_change *change, struct states *draft,
                              const struct certstore *store, struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -440,8 +423,9 @@ static enum status make_name(struct admin_change *change, struct states *draft,
                      "soon as it has",
                      label, name->name));
     }
-    warn(change, "forced: the level \"%s\" has nothing usable and is not served until it has",
-         label);
+    admin_change_warn(change,
+                      "forced: the level \"%s\" has nothing usable and is not served until it has",
+                      label);
   }
   (void)admin_put(change->answer, "to", json_string(label));
   wanted.preferred = preferred;
@@ -451,47 +435,69 @@ out:
   return st;
 }
 
-// make_fleet prefers a level for all names that do not say otherwise. Labels belong
-// to names; for the fleet one must mean the same place in each name that has it.
-static enum status make_fleet(struct admin_change *change, struct states *draft,
-                              const struct certstore *store, struct errmsg *err) {
-  struct state_change wanted = change_of(change);
+// Labels belong to names; for the fleet one must mean the same place in each name that has it.
+enum status admin_change_find_fleet_level(uint32_t *out, size_t *out_num_usable,
+                                          const struct admin_change *change,
+                                          const struct certstore *store, struct errmsg *err) {
   size_t num = 0;
-  size_t num_usable = 0;
   const struct cert_name *const *names = certstore_names(store, &num);
-  uint32_t preferred = 0;
   int64_t now_s = clock_wall_s();
 
+  *out = 0;
+  *out_num_usable = 0;
   if (change->asked.to[0] == '\0') {
     return errmsg_set(err, STATUS_FORMAT, "\"to\" is missing: which level shall all names go to?");
   }
   for (size_t i = 0; i < num; i++) {
     uint32_t found = find_label(names[i], change->asked.to);
-    if (found != 0 && preferred != 0 && found != preferred) {
+    if (found != 0 && *out != 0 && found != *out) {
       return errmsg_set(err, STATUS_FORMAT,
                         "\"%s\" is level %u of some names and %u of others: switch names, keys or "
                         "CAs instead",
-                        change->asked.to, (unsigned)preferred, (unsigned)found);
+                        change->asked.to, (unsigned)*out, (unsigned)found);
     }
-    preferred = found != 0 ? found : preferred;
-    num_usable += found != 0 && is_level_usable(names[i], found - 1, now_s) ? 1 : 0;
+    *out = found != 0 ? found : *out;
+    *out_num_usable += found != 0 && is_level_usable(names[i], found - 1, now_s) ? 1 : 0;
   }
-  if (preferred == 0) {
-    return errmsg_set(err, STATUS_NOT_FOUND, "no name has a level \"%s\"", change->asked.to);
+  return STATUS_OK;
+}
+
+// make_fleet prefers a level for all names that do not say otherwise.
+static enum status make_fleet(struct admin_change *change, struct states *draft,
+                              const struct certstore *store, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct state_change wanted = change_of(change);
+  size_t num = 0;
+  size_t num_usable = 0;
+  const char *to = change->asked.to;
+
+  (void)certstore_names(store, &num);
+  TRY(admin_change_find_fleet_level(&wanted.preferred, &num_usable, change, store, err));
+  if (wanted.preferred == 0) {
+    TRY(errmsg_set(err, STATUS_NOT_FOUND, "no name has a level \"%s\"", to));
   }
   (void)admin_put(change->answer, "num_usable", json_integer((json_int_t)num_usable));
-  if (num_usable < num) {
-    warn(change, "%zu of %zu names have nothing usable at the level \"%s\" and stay where they are",
-         num - num_usable, num, change->asked.to);
+  if (num_usable == 0 && !change->asked.is_forced) {
+    TRY(errmsg_set(err, STATUS_REFUSED,
+                   "none of %zu names has anything usable at the level \"%s\"; with force, each "
+                   "goes there as soon as it has",
+                   num, to));
   }
-  (void)admin_put(change->answer, "to", json_string(change->asked.to));
-  wanted.preferred = preferred;
-  return apply(change, draft, &wanted, err);
+  if (num_usable < num) {
+    admin_change_warn(
+        change, "%zu of %zu names have nothing usable at the level \"%s\" and stay where they are",
+        num - num_usable, num, to);
+  }
+  (void)admin_put(change->answer, "to", json_string(to));
+  TRY(apply(change, draft, &wanted, err));
+
+out:
+  return st;
 }
 
 // --- the three edits ---------------------------------------------------------------
 
-static enum status read_level(struct admin_change *change, struct errmsg *err) {
+enum status admin_change_read_level(struct admin_change *change, struct errmsg *err) {
   if (state_level_from_name(&change->level, change->asked.level) != STATUS_OK) {
     return errmsg_set(err, STATUS_FORMAT, "\"level\" must be name, key, ca or fleet, not \"%s\"",
                       change->asked.level);
@@ -506,7 +512,12 @@ static enum status make_switch(void *arg, struct states *draft, struct errmsg *e
   const struct certstore *store = host->store(host->arg);
   const struct asked *asked = &change->asked;
 
-  TRY(read_level(change, err));
+  TRY(admin_change_read_level(change, err));
+  if (asked->until[0] != '\0') {
+    TRY(errmsg_set(err, STATUS_FORMAT,
+                   "\"until\" is for a proxy with a store: switches in a file of states do not end "
+                   "by themselves"));
+  }
   TRY(certstore_match(change->subject, store, change->level, asked->subject, err));
   if (asked->service[0] != '\0' && strcmp(asked->service, "out") != 0 &&
       strcmp(asked->service, "in") != 0) {
@@ -562,7 +573,7 @@ static enum status restore_subject(struct admin_change *change, struct states *d
   const struct admin_host *host = change->changes->host;
   size_t num = 0;
 
-  TRY(read_level(change, err));
+  TRY(admin_change_read_level(change, err));
   st = certstore_match(change->subject, host->store(host->arg), change->level,
                        change->asked.subject, err);
   if (st == STATUS_NOT_FOUND && find_standing_subject(change, draft)) {
@@ -572,7 +583,7 @@ static enum status restore_subject(struct admin_change *change, struct states *d
     goto out;
   }
   const struct state_change *list = states_list(draft, &num);
-  for (size_t i = num; i-- > 0 && change->num_ids < MAX_RESTORED;) {
+  for (size_t i = num; i-- > 0 && change->num_ids < ADMIN_MAX_RESTORED;) {
     if (!list[i].is_undone && list[i].dc < 0 && list[i].level == change->level &&
         strcmp(list[i].subject, change->subject) == 0) {
       TRY(undo(change, draft, list[i].id, err));
@@ -618,7 +629,8 @@ static enum status make_dc(void *arg, struct states *draft, struct errmsg *err) 
   TRY(certstore_match(change->subject, store, change->level, change->asked.name, err));
   if (change->asked.is_enabled && !change->asked.is_fleet &&
       atomic_load(&certstore_fleet(store)->is_dc_off)) {
-    warn(change, "delegated credentials are off for the whole fleet, and so for this name");
+    admin_change_warn(change,
+                      "delegated credentials are off for the whole fleet, and so for this name");
   }
   wanted = change_of(change);
   wanted.dc = change->asked.is_enabled ? 1 : 0;
@@ -643,11 +655,6 @@ static void begin(struct admin_changes *changes, struct http_request *request, c
                      "another process is taking over; ask it, in a moment");
     return;
   }
-  if (changes->host->has_store) {
-    http_reply_error(request, 409, "in_store",
-                     "this proxy obeys a store on disk: deputyctl store switch, restore and drill");
-    return;
-  }
   struct admin_change *change = calloc(1, sizeof(*change));
   json_t *answer = json_pack("{s:[]}", "warnings");
   if (change == NULL || answer == NULL) {
@@ -664,13 +671,17 @@ static void begin(struct admin_changes *changes, struct http_request *request, c
   change->uid = http_request_peer_uid(request);
   enum status st = admin_body_read(&change->asked, fields, http_request_body(request), &err);
   if (st != STATUS_OK) {
-    refuse(change, st, err.text);
+    admin_change_refuse(change, st, err.text);
+    return;
+  }
+  if (changes->host->has_store) {
+    admin_store_change_begin(change);
     return;
   }
   change->edit = (struct state_edit){
       .make = make, .done = on_done, .arg = change, .is_forced = change->asked.is_forced};
   if (state_file_edit(changes->host->state_file, &change->edit) != STATUS_OK) {
-    refuse(change, STATUS_UNAVAILABLE, "too many changes wait for the disk");
+    admin_change_refuse(change, STATUS_UNAVAILABLE, "too many changes wait for the disk");
   }
 }
 
@@ -725,6 +736,9 @@ void admin_changes_write_metrics(const struct admin_changes *changes, struct met
   metrics_family(text, "deputy_states_unkept_changes_total", METRIC_COUNTER,
                  "Changes that were forced through in memory only.");
   metrics_sample(text, "deputy_states_unkept_changes_total", (double)changes->num_unkept, NULL);
+  if (changes->host->has_store) {
+    return;  // what stands is known to the store
+  }
   metrics_family(text, "deputy_states_standing", METRIC_GAUGE, "Changes that stand.");
   metrics_sample(text, "deputy_states_standing", (double)num_standing, NULL);
 }

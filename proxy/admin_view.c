@@ -135,6 +135,9 @@ static json_t *view_levels(const struct admin_host *host, const struct cert_name
   json_t *levels = json_array();
   for (size_t i = 0; i < name->num_levels; i++) {
     const struct cert_level *level = &name->levels[i];
+    if (level->num_chains == 0) {
+      continue;  // of a name of the store: spare3, but no spare2
+    }
     json_t *chains = json_array();
     json_t *object = json_object();
     bool is_ok = admin_put(object, "label", json_string(level->chains[0]->label));
@@ -170,7 +173,8 @@ static const char *who_prefers(const struct certstore *store, const struct cert_
 }
 
 static const char *label_of(const struct cert_name *name, uint32_t preferred) {
-  return preferred == 0 || preferred > name->num_levels
+  return preferred == 0 || preferred > name->num_levels ||
+                 name->levels[preferred - 1].num_chains == 0
              ? NULL
              : name->levels[preferred - 1].chains[0]->label;
 }

@@ -369,7 +369,9 @@ static void on_metrics(void *arg, struct http_request *request) {
   struct control *control = arg;
   struct metrics_text text = {0};
   write_metrics(control, &text);
-  state_file_write_metrics(control->state_file, &text);
+  if (control->lookup == NULL) {
+    state_file_write_metrics(control->state_file, &text);
+  }
   if (text.is_failed) {
     http_reply_error(request, 503, "no_memory", "there is no memory for the metrics");
   } else {
@@ -442,6 +444,9 @@ static void add_status(void *arg, json_t *object) {
   (void)json_object_set_new(object, "key_servers", list_key_servers(control));
   (void)json_object_set_new(object, "origins", origins_list(control->origins));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
+  if (control->lookup != NULL) {
+    lookup_add_status(control->lookup, object);
+  }
   (void)json_object_set_new(object, "is_draining", json_boolean(control->is_draining));
 }
 
@@ -452,12 +457,21 @@ static const char *why_no_dc(void *arg, const struct chain *chain) {
 
 static bool may_use_dc(void *arg, const struct cert_name *name) {
   const struct control *control = arg;
-  return options_has_issuers(&control->site->options) && policy_of(name)->may_use_dc;
+  const struct policy *policy = policy_of(name);  // none: a name of the store
+  return options_has_issuers(&control->site->options) &&
+         (policy != NULL ? policy : &control->site->of_store)->may_use_dc;
 }
 
 static void on_states_changed(void *arg) {
   struct control *control = arg;
   credentials_hurry(control->credentials);
+}
+
+static struct store_log_limits log_limits(void *arg) {
+  const struct control *control = arg;
+  const struct store_place_options *options = &control->site->options.store;
+  return (struct store_log_limits){.max_num = (uint64_t)options->max_log,
+                                   .max_age_s = options->max_log_age_ms / 1000};
 }
 
 static void on_name_changed(void *arg, struct ready *in, struct ready *out) {
@@ -591,7 +605,11 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .hand_over = hand_over,
       .is_handed_over = is_handed_over,
       .drain = drain,
+      .log_limits = log_limits,
   };
+  if (control->lookup != NULL) {
+    control->admin_host.in_store = lookup_store_host(control->lookup);
+  }
   TRY(admin_new(&control->admin, control->loop, &control->admin_host, err));
 out:
   return st;
@@ -963,6 +981,7 @@ void control_free(struct control *control) {
   succession_free(control->succession);
   takeover_free(control->takeover, "the new process ends");
   handover_free(control->handover);
+  lookup_end_tasks(control->lookup);
   admin_free(control->admin);
   http_server_free(control->metrics_server);
   credentials_free(control->credentials);

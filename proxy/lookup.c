@@ -73,6 +73,15 @@ struct renewal {
   uint64_t version;  // of the chains, the earliest that the round has read
 };
 
+// Tasks of one kind: one after the other, on a thread of their own.
+struct tasks {
+  struct jobs *jobs;
+  struct store_reader *reader;  // theirs
+  struct store_task *first;     // while the store is opened anew
+  struct store_task **last;
+  size_t num;  // handed over, not done
+};
+
 struct lookup {
   struct loop *loop;
   struct grace *grace;
@@ -92,6 +101,8 @@ struct lookup {
   _Atomic(struct store *) shown;  // workers'; NULL while it is opened anew
   struct store_reader *reader;    // control's: words
   struct store_reader *loader;    // the loader's: chains
+  struct tasks tasks[STORE_TASK_NUM_KINDS];
+  _Atomic bool must_let_go;  // tasks are waited for
   struct desk *desks;
   size_t num_desks;
 
@@ -353,6 +364,8 @@ static enum status take_load(struct lookup *lookup, struct load *load) {
 }
 
 static void reopen_if_quiet(struct lookup *lookup);
+static void begin_reopen(struct lookup *lookup);
+static void start_load(struct lookup *lookup, struct load *load);
 static void on_answered(void *arg);
 
 static void answer_all(struct load *load, enum status st) {
@@ -368,6 +381,13 @@ static void answer_all(struct load *load, enum status st) {
 static void load_done(void *arg) {
   struct load *load = arg;
   struct lookup *lookup = load->lookup;
+  if (load->st == STATUS_UNAVAILABLE) {  // the file has outgrown the map
+    lookup->num_jobs -= 1;
+    begin_reopen(lookup);
+    start_load(lookup, load);
+    reopen_if_quiet(lookup);
+    return;
+  }
   struct load **at = &lookup->buckets[load->query.exact.hash % NUM_BUCKETS];
   while (*at != load) {
     at = &(*at)->next;
@@ -515,6 +535,10 @@ static void close_store(struct lookup *lookup) {
     store_reader_free(lookup->desks[i].reader);
     lookup->desks[i].reader = NULL;
   }
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    store_reader_free(lookup->tasks[i].reader);
+    lookup->tasks[i].reader = NULL;
+  }
   store_reader_free(lookup->reader);
   store_reader_free(lookup->loader);
   lookup->reader = NULL;
@@ -531,11 +555,28 @@ static enum status new_reader(struct store_reader **out, struct store *store, st
   return st;
 }
 
+// open_at_best opens it so that switches can be made here, if the folder lets us.
+static enum status open_at_best(struct lookup *lookup, struct errmsg *err) {
+  struct store_options options = {.mode = STORE_STATES, .is_serving = true};
+  enum status st = store_open(&lookup->store, lookup->folder, &options, err);
+  if (st == STATUS_SYSTEM) {
+    options.mode = STORE_READ;
+    st = store_open(&lookup->store, lookup->folder, &options, err);
+    if (st == STATUS_OK) {
+      log_warn(0, "store_is_read_only", "folder=%s effect=no_switches_by_the_admin_api",
+               lookup->folder);
+    }
+  }
+  return st;
+}
+
 static enum status open_store(struct lookup *lookup, struct errmsg *err) {
   enum status st = STATUS_OK;
-  const struct store_options options = {.mode = STORE_READ, .is_serving = true};
 
-  TRY(store_open(&lookup->store, lookup->folder, &options, err));
+  TRY(open_at_best(lookup, err));
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    TRY(new_reader(&lookup->tasks[i].reader, lookup->store, err));
+  }
   TRY(new_reader(&lookup->reader, lookup->store, err));
   TRY(new_reader(&lookup->loader, lookup->store, err));
   for (size_t i = 0; i < lookup->num_desks; i++) {
@@ -559,6 +600,138 @@ static void restart_held(struct lookup *lookup) {
   }
 }
 
+// --- tasks ------------------------------------------------------------------------------
+
+static void task_work(void *arg) {
+  struct store_task *task = arg;
+  struct lookup *lookup = task->lookup;
+  struct store_reader *reader = lookup->tasks[task->kind].reader;
+  task->st = store_reader_refresh(reader);
+  if (task->st == STATUS_OK) {
+    task->work(task->arg, lookup->store, reader);
+    store_reader_park(reader);
+  }
+}
+
+static void start_or_hold(struct lookup *lookup, struct store_task *task) {
+  struct tasks *tasks = &lookup->tasks[task->kind];
+  if (lookup->is_closing) {
+    task->next = NULL;
+    *tasks->last = task;
+    tasks->last = &task->next;
+    return;
+  }
+  lookup->num_jobs += 1;
+  jobs_start(tasks->jobs, &task->job);
+}
+
+static void task_done(void *arg) {
+  struct store_task *task = arg;
+  struct lookup *lookup = task->lookup;
+  lookup->num_jobs -= 1;
+  if (task->st == STATUS_UNAVAILABLE) {  // the file has outgrown the map
+    begin_reopen(lookup);
+    start_or_hold(lookup, task);
+  } else {
+    lookup->tasks[task->kind].num -= 1;
+    task->done(task->arg, task->st);
+  }
+  reopen_if_quiet(lookup);
+}
+
+static enum status start_task(void *arg, struct store_task *task) {
+  struct lookup *lookup = arg;
+  struct tasks *tasks = &lookup->tasks[task->kind];
+  if (tasks->num >= STORE_TASK_MAX_WAITING) {
+    return STATUS_UNAVAILABLE;
+  }
+  task->job = (struct job){.work = task_work, .done = task_done, .arg = task};
+  task->lookup = lookup;
+  tasks->num += 1;
+  start_or_hold(lookup, task);
+  return STATUS_OK;
+}
+
+static void restart_tasks(struct lookup *lookup) {
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    struct store_task *task = lookup->tasks[i].first;
+    lookup->tasks[i].first = NULL;
+    lookup->tasks[i].last = &lookup->tasks[i].first;
+    while (task != NULL) {
+      struct store_task *next = task->next;
+      start_or_hold(lookup, task);
+      task = next;
+    }
+  }
+}
+
+static bool must_let_go(void *arg) {
+  const struct lookup *lookup = arg;
+  return atomic_load(&lookup->must_let_go);
+}
+
+static void catch_up(void *arg) {
+  struct lookup *lookup = arg;
+  if (!lookup->is_closing && has_news(lookup)) {
+    lookup->is_walking = false;  // from the start
+    (void)walk_states(lookup);
+  }
+}
+
+static const struct cert_name *find_in_cache(void *arg, const char *name) {
+  struct lookup *lookup = arg;
+  struct ready *ready = NULL;
+  uint64_t version = 0;
+  int64_t end_s = 0;
+  const struct cache_host host = cache_host_of(lookup->cache, bytes_text(name));
+  if (lookup->is_closing || cache_find(lookup->cache, &ready, &host, loop_now_ms(lookup->loop),
+                                       store_chains_version(lookup->store)) != CACHE_READY) {
+    return NULL;
+  }
+  bool is_current = refresh_own(lookup, &version) && put_words(lookup, ready, version, &end_s);
+  store_reader_park(lookup->reader);
+  return is_current ? &ready->name : NULL;
+}
+
+static uint64_t count_names(void *arg) {
+  struct lookup *lookup = arg;
+  struct store_counts counts = {0};
+  uint64_t version = 0;
+  if (!lookup->is_closing && refresh_own(lookup, &version)) {
+    store_count_records(&counts, lookup->reader);
+    store_reader_park(lookup->reader);
+  }
+  return counts.num_names;
+}
+
+struct store_host lookup_store_host(struct lookup *lookup) {
+  return (struct store_host){.arg = lookup,
+                             .start = start_task,
+                             .must_let_go = must_let_go,
+                             .catch_up = catch_up,
+                             .find = find_in_cache,
+                             .count_names = count_names};
+}
+
+void lookup_add_status(struct lookup *lookup, json_t *object) {
+  struct store_counts counts = {0};
+  struct cache_counts cached;
+  uint64_t version = 0;
+  bool is_open = lookup->store != NULL && !lookup->is_closing && refresh_own(lookup, &version);
+  cache_count(lookup->cache, &cached);
+  if (is_open) {
+    store_count_records(&counts, lookup->reader);
+    store_reader_park(lookup->reader);
+  }
+  (void)json_object_set_new(
+      object, "store",
+      json_pack("{s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I}", "path", lookup->folder, "is_open", is_open,
+                "may_switch", is_open && store_may_write_states(lookup->store), "names",
+                (json_int_t)counts.num_names, "chains", (json_int_t)counts.num_chains, "subjects",
+                (json_int_t)counts.num_subjects, "changes", (json_int_t)counts.num_changes,
+                "cached", (json_int_t)cached.num_ready));
+}
+
 // Once nobody uses the old store: a few milliseconds on the control thread.
 static void reopen_if_quiet(struct lookup *lookup) {
   struct errmsg err = {0};
@@ -580,7 +753,9 @@ static void reopen_if_quiet(struct lookup *lookup) {
   lookup->renewed_version = UINT64_MAX;
   (void)walk_states(lookup);
   atomic_store_explicit(&lookup->shown, lookup->store, memory_order_release);
+  atomic_store(&lookup->must_let_go, false);
   restart_held(lookup);
+  restart_tasks(lookup);
 }
 
 static void on_quiet(void *arg) {
@@ -590,7 +765,11 @@ static void on_quiet(void *arg) {
 }
 
 static void begin_reopen(struct lookup *lookup) {
+  if (lookup->is_closing) {
+    return;
+  }
   lookup->is_closing = true;
+  atomic_store(&lookup->must_let_go, true);
   atomic_store_explicit(&lookup->shown, NULL, memory_order_release);
   grace_after(lookup->grace, on_quiet, lookup);
 }
@@ -615,7 +794,7 @@ static void on_tick(void *arg) {
     if (is_restless) {
       renew_if_changed(lookup);
     }
-    if (is_restless && store_is_replaced(lookup->store)) {
+    if (store_is_outgrown(lookup->store) || (is_restless && store_is_replaced(lookup->store))) {
       begin_reopen(lookup);
     }
   }
@@ -641,6 +820,9 @@ enum status lookup_open(struct lookup **out, struct loop *loop, struct states *s
   lookup->renewal.lookup = lookup;
   lookup->renewal.job =
       (struct job){.work = renewal_work, .done = renewal_done, .arg = &lookup->renewal};
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    lookup->tasks[i].last = &lookup->tasks[i].first;
+  }
   atomic_store(&lookup->config_version, UINT64_MAX);
   lookup->walked_version = UINT64_MAX;
   if (lookup->fleet == NULL || lookup->folder == NULL || lookup->pool == NULL ||
@@ -682,6 +864,9 @@ enum status lookup_start(struct lookup *lookup, struct grace *grace, struct work
     TRY(new_reader(&lookup->desks[i].reader, lookup->store, err));
   }
   TRY(jobs_new(&lookup->jobs, lookup->loop));
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    TRY(jobs_new(&lookup->tasks[i].jobs, lookup->loop));
+  }
   lookup->renewed_version = store_chains_version(lookup->store);
   atomic_store_explicit(&lookup->shown, lookup->store, memory_order_release);
   timer_arm_ms(&lookup->timer, TICK_MS);
@@ -706,10 +891,22 @@ void lookup_set_site(struct lookup *lookup, const struct site *site) {
   }
 }
 
+void lookup_end_tasks(struct lookup *lookup) {
+  if (lookup == NULL) {
+    return;
+  }
+  atomic_store(&lookup->must_let_go, true);
+  for (size_t i = 0; i < STORE_TASK_NUM_KINDS; i++) {
+    jobs_free(lookup->tasks[i].jobs);
+    lookup->tasks[i].jobs = NULL;
+  }
+}
+
 void lookup_stop(struct lookup *lookup) {
   if (lookup == NULL) {
     return;
   }
+  lookup_end_tasks(lookup);
   jobs_free(lookup->jobs);
   lookup->jobs = NULL;
   for (size_t i = 0; i < NUM_BUCKETS; i++) {

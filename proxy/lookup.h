@@ -19,12 +19,14 @@
 #ifndef DEPUTY_PROXY_LOOKUP_H_
 #define DEPUTY_PROXY_LOOKUP_H_
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "certstore/cache.h"
 #include "common/base/metrics.h"
 #include "proxy/grace.h"
 #include "proxy/site.h"
+#include "proxy/store_task.h"
 
 struct conn;
 struct worker;
@@ -50,8 +52,17 @@ void lookup_on_change(struct lookup *lookup,
 // lookup_set_site: its configured names follow the store's states from now on.
 void lookup_set_site(struct lookup *lookup, const struct site *site);
 
+// lookup_store_host is for the admin API: the store as it asks for it.
+struct store_host lookup_store_host(struct lookup *lookup);
+
+// lookup_add_status adds what GET /v1/status tells of the store.
+void lookup_add_status(struct lookup *lookup, json_t *object);
+
 void lookup_write_metrics(const struct lookup *lookup, struct metrics_text *text);
 
+// lookup_end_tasks waits for those that run; no done is called any more. Then whoever asked
+// may go. The loop has ended. NULL allowed.
+void lookup_end_tasks(struct lookup *lookup);
 // lookup_stop waits for the loader and closes the store: workers and loop have ended.
 void lookup_stop(struct lookup *lookup);
 // lookup_free: after the workers (connections hold names). NULL allowed.

@@ -68,6 +68,13 @@ static const struct config_option store_rows[] = {
            "are read when they are asked for. Not changed by a reload."},
   {"deadline", CONFIG_DURATION, PLACE(store_place_options, deadline_ms), .fallback = "3s",
    .min = 10, .max = MINUTE, .help = "Longest wait of a handshake for a name to be read."},
+  {"log", CONFIG_INT, PLACE(store_place_options, max_log), .fallback = "10000", .min = 0,
+   .max = 100000000,
+   .help = "How many changes the store's log of switches may have; beyond, the oldest that stand no "
+           "longer are forgotten with the next switch. 0: any number."},
+  {"log_age", CONFIG_DURATION, PLACE(store_place_options, max_log_age_ms), .fallback = "0s",
+   .min = 0, .max = 36500 * DAY,
+   .help = "Changes that stand no longer are forgotten after this time, too. 0s: never."},
   {"alpn", CONFIG_TEXTS, LIST(store_place_options, alpn, num_alpn), .min = 0,
    .max = OPTIONS_MAX_ALPN,
    .help = "Protocols the origin speaks for these names; none: those of tls.alpn."},

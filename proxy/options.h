@@ -59,8 +59,10 @@ struct store_place_options {
   char **alpn;  // none: tls.alpn counts
   size_t num_alpn;
   bool may_use_dc;
-  char *origin;      // pool; NULL: that of all
-  int64_t dc_per_s;  // names that get their first, in a second
+  char *origin;            // pool; NULL: that of all
+  int64_t max_log;         // changes; 0: any number
+  int64_t max_log_age_ms;  // of changes that stand no longer; 0: any
+  int64_t dc_per_s;        // names that get their first, in a second
   struct name_tls_options tls;
 };
 

@@ -90,6 +90,16 @@ char *clock_format_rfc3339(char out[CLOCK_RFC3339_LEN], int64_t wall_s) {
   return out;
 }
 
+enum status clock_parse_rfc3339(int64_t *out_s, const char *text) {
+  struct tm tm = {0};
+  const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+  if (end == NULL || *end != '\0') {
+    return STATUS_FORMAT;
+  }
+  *out_s = (int64_t)timegm(&tm);
+  return STATUS_OK;
+}
+
 char *clock_format_rfc3339_us(char out[CLOCK_RFC3339_LEN], int64_t wall_us, int num_digits) {
   int64_t second = wall_us / 1000000;
   int64_t fraction = wall_us % 1000000;

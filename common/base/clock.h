@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/status.h"
+
 // clock_monotonic_ms / _us: since some fixed point, never set back.
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
@@ -26,6 +28,9 @@ void clock_override_wall_s(int64_t now_s);
 // clock_format_rfc3339 writes e.g. "2026-11-22T00:51:35Z". `out` holds 32.
 #define CLOCK_RFC3339_LEN 32
 char *clock_format_rfc3339(char out[CLOCK_RFC3339_LEN], int64_t wall_s);
+
+// clock_parse_rfc3339 reads what clock_format_rfc3339 writes. STATUS_FORMAT.
+enum status clock_parse_rfc3339(int64_t *out_s, const char *text);
 
 // clock_format_rfc3339_us writes the same with a fraction of `num_digits` (1 to
 // 6) digits, cut, not rounded: "2026-11-22T00:51:35.123456Z".

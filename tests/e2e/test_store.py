@@ -185,7 +185,10 @@ def test_switches_drills_and_restores(store, certs, tmp_path):
     assert serving(store, "a.test") == "backup"
     listed = json.loads(store("switches", "--standing", "--json").stdout)["switches"]
     assert listed[0]["reason"] == "gone" and listed[0]["compromised"] and listed[0]["until"]
-    store("switch", "--name", "a.test", "--to", "primary", "--reason", "no use: it is out")
+    to_what_is_out = ("switch", "--name", "a.test", "--to", "primary", "--reason", "no use")
+    assert "nothing usable" in store(*to_what_is_out, code=1).stderr
+    store(*to_what_is_out, "--force")
+    assert "in force already" in store(*to_what_is_out, "--force").stdout
     assert serving(store, "a.test") == "backup"
     key = json.loads(store("find", "a.test", "--json").stdout)["chains"][0]["key"]
     store("switch", "--key", key[:10], "--in-service", "--reason", "this one is good")

@@ -146,8 +146,8 @@ class Proxy:
             "sandbox_paths": [str(stack.pki.folder)],  # reloads bring CAs of later tests
         }
 
-    def start(self, wait=True, args=()):
-        self.process = self.procs.daemon_start(PROXY, self.config, self.name, args)
+    def start(self, wait=True, args=(), wrap=()):
+        self.process = self.procs.daemon_start(PROXY, self.config, self.name, args, wrap)
         if wait:
             self.process.wait_ready()
         return self
