@@ -13,8 +13,9 @@ BULK_LEN = 1 << 28  # bytes of /bulk
 class Origin:
     """/small answers 1 KB, /bulk BULK_LEN bytes (sparse zeros), /status counts."""
 
-    def __init__(self, procs, core=None, prefix=(), host="127.0.0.1"):
-        folder = procs.folder / "origin"
+    def __init__(self, procs, core=None, prefix=(), host="127.0.0.1", name="origin",
+                 connections=8000):
+        folder = procs.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "small").write_bytes(b"x" * 1023 + b"\n")
         with open(folder / "bulk", "wb") as bulk:
@@ -26,9 +27,10 @@ class Origin:
         config.write_text(f"""
 daemon off;
 worker_processes 1;
+worker_rlimit_nofile {connections + 200};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
-events {{ worker_connections 8000; }}
+events {{ worker_connections {connections}; }}
 http {{
   access_log off;
   sendfile on;
@@ -44,7 +46,7 @@ http {{
   }}
 }}
 """)
-        self.process = procs.start("origin", [need("nginx", "nginx-light"), "-p", folder, "-c",
+        self.process = procs.start(name, [need("nginx", "nginx-light"), "-p", folder, "-c",
                                               config, "-e", folder / "error.log"],
                                    core=core, prefix=prefix)
         wait_until(lambda: self.process.check() or is_listening(self.process, self.port),

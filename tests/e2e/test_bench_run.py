@@ -49,7 +49,7 @@ def fake_program(folder, name, script):
 
 
 @pytest.mark.parametrize("name", ["floor", "peers", "distance", "switch", "outage", "keyserver",
-                                  "proxy"])
+                                  "proxy", "endurance"])
 def test_study_runs_and_reports(tmp_path, name):
     done = smoke(tmp_path, name)
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_study_runs_and_reports(tmp_path, name):
 def test_lists_all_studies():
     done = bench("--list")
     assert done.returncode == 0
-    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver", "proxy"):
+    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver", "proxy", "endurance"):
         assert f"\n{name} " in "\n" + done.stdout
 
 
