@@ -38,6 +38,7 @@
 #include "proxy/takeover.h"
 #include "proxy/ticket_schedule.h"
 #include "proxy/ticketing.h"
+#include "proxy/watchdog.h"
 #include "proxy/worker.h"
 #include "version.h"
 
@@ -83,6 +84,7 @@ struct control {
   int admin_fd;  // until they are served
   int metrics_fd;
 
+  struct watchdog *watchdog;  // NULL: nobody wants to hear
   struct inherited inherited;
   struct takeover *takeover;      // until the succession begins
   struct succession *succession;  // NULL: this is a start of its own
@@ -538,6 +540,7 @@ static void on_http_drained(void *arg) { (void)arg; }
 static void on_succeeded(void *arg, bool is_same_unit) {
   struct control *control = arg;
   log_info(0, "taken_over", "effect=this_process_drains");
+  watchdog_stop(control->watchdog);  // the new process speaks for the service
   close_fd(&control->admin_kept_fd);
   close_fd(&control->metrics_kept_fd);
   if (control->admin != NULL) {
@@ -822,6 +825,7 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
     loops[i] = control->workers[i]->loop;
   }
   TRY(grace_new(&control->grace, control->loop, loops, control->num_workers));
+  TRY(watchdog_new(&control->watchdog, control->loop, loops, control->num_workers));
   origins_serve(control->origins, control->grace, control->workers, control->num_workers);
   if (control->lookup != NULL) {
     TRY(lookup_start(control->lookup, control->grace, control->workers, control->num_workers, err));
@@ -986,6 +990,7 @@ void control_free(struct control *control) {
   http_server_free(control->metrics_server);
   credentials_free(control->credentials);
   grace_free(control->grace);
+  watchdog_free(control->watchdog);
   lookup_stop(control->lookup);
   for (size_t i = 0; i < control->num_workers; i++) {
     worker_free(control->workers[i]);

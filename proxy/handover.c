@@ -86,6 +86,11 @@ out:
   return st;
 }
 
+static const char *env_or_none(const char *name) {
+  const char *value = getenv(name);
+  return value == NULL ? "" : value;
+}
+
 static enum status lend_all(struct handover *handover, int fd, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct handover_socket sockets[MAX_SOCKETS];
@@ -100,10 +105,12 @@ static enum status lend_all(struct handover *handover, int fd, struct errmsg *er
                      strerror(errno)));
     }
   }
-  st = send_message(fd,
-                    json_pack("{s:b,s:s,s:s,s:i}", "end", 1, "changes", stamp, "version",
-                              DEPUTY_VERSION, "pid", (int)getpid()),
-                    NULL, 0);
+  st = send_message(
+      fd,
+      json_pack("{s:b,s:s,s:s,s:i,s:s,s:s}", "end", 1, "changes", stamp, "version", DEPUTY_VERSION,
+                "pid", (int)getpid(), "unit", env_or_none("INVOCATION_ID"), "watchdog_usec",
+                env_or_none("WATCHDOG_USEC")),
+      NULL, 0);
   if (st != STATUS_OK) {
     TRY(errmsg_set(err, st, "the new process reads nothing"));
   }

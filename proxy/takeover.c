@@ -206,6 +206,21 @@ out:
   return st;
 }
 
+// systemd tells the time of its watchdog to the first process of a unit alone.
+static void inherit_watchdog(const json_t *message) {
+  const char *own_unit = getenv("INVOCATION_ID");
+  const char *unit = json_string_value(json_object_get(message, "unit"));
+  const char *usec = json_string_value(json_object_get(message, "watchdog_usec"));
+  char pid[24];
+  if (own_unit == NULL || unit == NULL || strcmp(own_unit, unit) != 0 || usec == NULL ||
+      usec[0] == '\0' || getenv("WATCHDOG_USEC") != NULL) {
+    return;
+  }
+  (void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+  (void)setenv("WATCHDOG_USEC", usec, 1);
+  (void)setenv("WATCHDOG_PID", pid, 1);
+}
+
 static enum status receive_sockets(struct takeover *takeover, struct inherited *into,
                                    int64_t deadline_ms, struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -228,6 +243,7 @@ static enum status receive_sockets(struct takeover *takeover, struct inherited *
     if (changes != NULL && strlen(changes) < sizeof(takeover->changes)) {
       memcpy(takeover->changes, changes, strlen(changes) + 1);
     }
+    inherit_watchdog(message);
     is_over = st != STATUS_OK || json_is_true(json_object_get(message, "end"));
     json_decref(message);
     packet_close(&packet);

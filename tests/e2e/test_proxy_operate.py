@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the service manager, the operator and the monitoring have to do with a proxy."""
+
+import ctypes
+import os
+import pathlib
+import shutil
+import socket
+
+import pytest
+
+from support.procs import SLOW, free_port, wait_until
+from support.stack import BODY, PROXY, Stack
+
+
+class ServiceManager:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, folder):
+        self.path = str(folder / "notify.sock")
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(self.path)
+        self.socket.setblocking(False)
+        self.lines = []
+
+    def heard(self):
+        """All lines so far."""
+        while True:
+            try:
+                self.lines += self.socket.recv(4096).decode().splitlines()
+            except BlockingIOError:
+                return self.lines
+
+    def count(self, line):
+        return self.heard().count(line)
+
+    def env(self, **more):
+        return {**os.environ, "NOTIFY_SOCKET": self.path, **more}
+
+    def close(self):
+        self.socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path):
+    manager = ServiceManager(tmp_path)
+    yield manager
+    manager.close()
+
+
+@pytest.fixture
+def servers(procs, pki):
+    """A stack whose proxy the test starts itself."""
+    stack = Stack(procs, pki, issuer=False).start_servers()
+    yield stack
+    stack.stop()
+
+
+def start(stack, **kwargs):
+    proxy = stack.proxy
+    proxy.process = stack.procs.daemon_start(PROXY, proxy.config, proxy.name, **kwargs)
+    proxy.process.wait_ready()
+    return proxy.process
+
+
+# --- service manager ---------------------------------------------------------------------
+
+
+def test_service_manager_hears_of_start_reload_and_stop(servers, manager):
+    process = start(servers, env=manager.env())
+    wait_until(lambda: "READY=1" in manager.heard(), "READY=1")
+    assert f"MAINPID={process.pid}" in manager.heard()
+    assert "WATCHDOG=1" not in manager.heard()  # it did not ask
+    servers.proxy.reload()
+    wait_until(lambda: manager.count("READY=1") == 2, "the reload")
+    heard = manager.heard()
+    assert heard.index("RELOADING=1") < len(heard) - 1 - heard[::-1].index("READY=1")
+    assert any(line.startswith("MONOTONIC_USEC=") for line in heard)
+    process.stop()
+    wait_until(lambda: "STOPPING=1" in manager.heard(), "STOPPING=1")
+
+
+def test_service_manager_hears_of_a_takeover(servers, manager):
+    """One unit: the new process is the main one, and the old one's end is not the unit's."""
+    proxy = servers.proxy
+    env = manager.env(INVOCATION_ID="one-unit")
+    before = start(servers, env={**env, "WATCHDOG_USEC": str(4000000 * SLOW)})
+    after = start(servers, env=env, args=["--takeover"])
+    assert before.wait(30) == 0
+    wait_until(lambda: f"MAINPID={after.pid}" in manager.heard(), "MAINPID")
+    assert "STOPPING=1" not in manager.heard()
+    count = manager.count("WATCHDOG=1")
+    wait_until(lambda: manager.count("WATCHDOG=1") > count + 2, "the watchdog, inherited", 15)
+    assert servers.get() == BODY
+    # Of two units, the old one's is over.
+    proxy.process = start(servers, env=manager.env(INVOCATION_ID="another"), args=["--takeover"])
+    assert after.wait(30) == 0
+    assert "STOPPING=1" in manager.heard()
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
+
+
+class Stalled:
+    """One thread of a process stands still."""
+
+    def __init__(self, process, name):
+        tasks = pathlib.Path(f"/proc/{process.pid}/task")
+        self.tid = next(int(task.name) for task in tasks.iterdir()
+                        if (task / "comm").read_text().strip() == name)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+
+    def _ptrace(self, request):
+        if self.libc.ptrace(ctypes.c_long(request), ctypes.c_long(self.tid), None, None) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+    def __enter__(self):
+        try:
+            self._ptrace(PTRACE_SEIZE)
+        except PermissionError:
+            pytest.skip("other processes may not be traced here")
+        self._ptrace(PTRACE_INTERRUPT)
+        os.waitpid(self.tid, 0x40000000)  # __WALL
+        return self
+
+    def __exit__(self, *_):
+        self._ptrace(PTRACE_DETACH)
+
+
+def test_watchdog_hears_nothing_while_a_worker_hangs(servers, manager):
+    limit_us = 400000 * SLOW
+    process = start(servers, env=manager.env(WATCHDOG_USEC=str(limit_us)))
+    wait_until(lambda: manager.count("WATCHDOG=1") > 3, "the watchdog")
+    with Stalled(process, "worker-1"):
+        wait_until(lambda: "worker_silent" in process.err(), "it to be said")
+        count = manager.count("WATCHDOG=1")
+        assert servers.proxy.status()["workers"] == 2  # control's loop itself goes on
+        assert manager.count("WATCHDOG=1") == count
+    wait_until(lambda: manager.count("WATCHDOG=1") > count + 2, "the worker to be back")
+
+
+ACTIVATE = ("import os, sys\n"
+            "fds = [int(fd) for fd in sys.argv[1].split(',')]\n"
+            "fds = [os.dup2(os.dup(fd), 20 + i) for i, fd in enumerate(fds)]\n"
+            "for i, fd in enumerate(fds): os.dup2(fd, 3 + i, inheritable=True); os.close(fd)\n"
+            "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)))\n"
+            "os.execv(sys.argv[2], sys.argv[2:])\n")
+
+
+def activate(stack, sockets, names):
+    fds = [s.fileno() for s in sockets]
+    return start(stack, wrap=["/usr/bin/python3", "-c", ACTIVATE, ",".join(map(str, fds))],
+                 pass_fds=fds, env={**os.environ, "LISTEN_FDNAMES": ":".join(names)})
+
+
+def test_sockets_of_the_service_manager_are_used_by_name(servers, tmp_path):
+    """Two for one listener, as ReusePort= makes them, one of all workers, and one too many."""
+    proxy = servers.proxy
+    proxy.config["listeners"] = [{"name": "main", "address": "127.0.0.1:0"},
+                                 {"name": "second", "address": "127.0.0.1:0"}]
+    proxy.config["workers"] = 3
+    first = socket.socket()
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    first.bind(("127.0.0.1", 0))
+    twin = socket.socket()
+    twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    twin.bind(first.getsockname())
+    second = socket.create_server(("127.0.0.1", 0))
+    admin = socket.socket(socket.AF_UNIX)
+    admin.bind(proxy.socket_path)
+    nobody = socket.create_server(("127.0.0.1", 0))
+    for s in (first, twin, admin):
+        s.listen(100)
+    sockets = [first, second, admin, nobody, twin]
+    addresses = [s.getsockname() for s in (first, second)]
+    process = activate(servers, sockets, ["main", "second", "admin", "nobody", "main"])
+    for s in sockets:
+        s.close()  # the proxy alone has them now
+    assert "socket_not_wanted name=nobody" in process.err()
+    assert [process.address("main"), process.address("second")] == addresses
+    for address in addresses * 8:
+        with socket.create_connection(address, timeout=10 * SLOW) as plain:
+            with servers.context().wrap_socket(plain, server_hostname="demo.test") as tls:
+                tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert tls.recv(65536)
+    assert proxy.status()["workers"] == 3
+    # And from there to the next process, by whomever they were opened.
+    before = process
+    proxy.process = start(servers, args=["--takeover"])
+    assert before.wait(30) == 0
+    assert proxy.address == addresses[0]
+    for _ in range(8):
+        assert servers.get() == BODY
+
+
+@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="no systemd")
+def test_systemd_socket_activate(servers):
+    """systemd's own tool opens the socket, and starts the proxy with the first visitor."""
+    proxy = servers.proxy
+    port = free_port()
+    proxy.write_config()
+    proxy.process = servers.procs.daemon_start(
+        PROXY, proxy.config, proxy.name,
+        wrap=["systemd-socket-activate", "-l", f"127.0.0.1:{port}", "--fdname=main"])
+
+    def visit():
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10 * SLOW) as plain:
+                with servers.context().wrap_socket(plain, server_hostname="demo.test") as tls:
+                    tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                    return tls.recv(65536)
+        except OSError:
+            return b""
+
+    wait_until(visit, "an answer")
+    proxy.process.wait_ready()
+    assert proxy.port == port
+    assert servers.get() == BODY
+
+
+def test_bad_sockets_of_the_service_manager_stop_the_start(servers):
+    with socket.socket() as not_listening:
+        not_listening.bind(("127.0.0.1", 0))
+        with pytest.raises(AssertionError, match="no listening stream socket"):
+            activate(servers, [not_listening], ["main"])
+    servers.procs.processes[-1].expected_exit = {2}
