@@ -87,7 +87,7 @@ static void look_at(struct look *look, const struct store_reader *reader, int64_
 
   *look = (struct look){.chain = look->chain};
   if (store_get_chain(reader, &chain, look->chain) != STATUS_OK ||
-      leaf_sources_read(&sources, chain.leaf) != STATUS_OK) {
+      !leaf_may_have_sources(chain.leaf) || leaf_sources_read(&sources, chain.leaf) != STATUS_OK) {
     goto out;
   }
   look->has_responder = sources.ocsp_url != NULL;

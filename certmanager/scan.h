@@ -29,8 +29,8 @@ struct look {
   int64_t due_s;    // when its responder is to be asked; 0: now
 };
 
-// scan_looks fills them in. A chain that is not there, or whose leaf cannot be read, has
-// nothing. `poll_s` as staple_fetch has it.
+// scan_looks fills them in. A chain that is not there, or whose leaf names nobody or cannot
+// be read, has nothing. `poll_s` as staple_fetch has it.
 enum status scan_looks(struct look *looks, size_t num, struct store *store, int64_t poll_s,
                        struct errmsg *err);
 

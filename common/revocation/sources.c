@@ -16,6 +16,8 @@
 
 // id-ad-ocsp, 1.3.6.1.5.5.7.48.1
 static const uint8_t oid_ad_ocsp[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01};
+// id-ce-cRLDistributionPoints, 2.5.29.31, with its tag and length
+static const uint8_t oid_points[] = {0x06, 0x03, 0x55, 0x1d, 0x1f};
 
 // url_of returns a new copy of a URI that we can fetch, or NULL.
 static char *url_of(const CBS *uri) {
@@ -182,6 +184,11 @@ static enum status read_serial(struct leaf_sources *out, X509 *x509) {
   }
   OPENSSL_free(der);
   return st;
+}
+
+bool leaf_may_have_sources(struct bytes leaf) {
+  return memmem(leaf.data, leaf.len, oid_ad_ocsp, sizeof oid_ad_ocsp) != NULL ||
+         memmem(leaf.data, leaf.len, oid_points, sizeof oid_points) != NULL;
 }
 
 enum status leaf_sources_read(struct leaf_sources *out, struct bytes leaf) {

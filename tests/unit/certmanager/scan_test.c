@@ -77,7 +77,7 @@ static void reads_names_and_where_to_ask(void **state) {
   assert_int_equal(scan_looks(looks, 3, store, 0, &err), STATUS_OK);
   assert_true(looks[0].has_responder && looks[0].has_lists && looks[0].has_issuer);
   assert_int_equal(looks[0].due_s, 0);
-  assert_true(!looks[1].has_responder && !looks[1].has_lists && looks[1].has_issuer);
+  assert_true(!looks[1].has_responder && !looks[1].has_lists && !looks[1].has_issuer);
   assert_true(!looks[2].has_responder && !looks[2].has_lists && !looks[2].has_issuer);
   tally_cleanup(&tally);
   store_close(store);

@@ -22,6 +22,7 @@ static struct leaf_sources read_of(const struct test_cert *spec, enum status exp
   struct leaf_sources sources;
 
   assert_int_equal(leaf_sources_read(&sources, der), expected);
+  assert_int_equal(leaf_may_have_sources(der), spec->ocsp_url != NULL || spec->crl_url != NULL);
   OPENSSL_free((void *)(uintptr_t)der.data);
   X509_free(x509);
   EVP_PKEY_free(key);
@@ -46,6 +47,11 @@ static void finds_responder_and_list(void **state) {
   assert_int_equal(sources.serial_len, 2);  // positive: 00 80
   assert_memory_equal(sources.serial, "\x00\x80", 2);
   assert_false(sources.is_ca);
+  leaf_sources_cleanup(&sources);
+  // One of the two is enough.
+  sources = read_of(&(struct test_cert){.cn = "a", .ocsp_url = "http://o.test/x"}, STATUS_OK);
+  leaf_sources_cleanup(&sources);
+  sources = read_of(&(struct test_cert){.cn = "a", .crl_url = "http://c.test/x"}, STATUS_OK);
   leaf_sources_cleanup(&sources);
 }
 
@@ -72,6 +78,7 @@ static void refuses_what_is_no_certificate(void **state) {
   struct leaf_sources sources;
   assert_int_equal(leaf_sources_read(&sources, bytes_text("x")), STATUS_FORMAT);
   assert_int_equal(leaf_sources_read(&sources, (struct bytes){0}), STATUS_FORMAT);
+  assert_false(leaf_may_have_sources((struct bytes){0}));
 }
 
 int main(void) {
