@@ -33,7 +33,7 @@ def test_a_must_staple_leaf_is_served_to_its_staples_end_then_the_backup(day):
     day.proxy.wait_credentials(2)
     day.manager.start(policy="report", poll="7d", ocsp_poll="0s")
     day.manager.wait_audit("staple", 2)
-    responder.kill()  # a second answer would not matter, but there is none
+    responder.stop()  # a second answer would not matter, but there is none
     day.wait_staples("demo.test")
 
     def by_openssl():

@@ -14,16 +14,18 @@ import contextlib
 import datetime
 import glob
 import json
-import os
 import re
+import pathlib
 import socket
+import tempfile
 import threading
 import time
 
+from support import island
 from support.certmanager import Manager
 from support.pki import make_key
 from support.procs import SLOW, free_port, wait_until
-from support.revocation import RevokingCa
+from support.revocation import RawServer, RevokingCa
 from support.stack import Origin, Stack, read_head
 
 MUST_STAPLE = "tlsfeature=status_request"
@@ -42,6 +44,13 @@ def is_open(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def copy(source, sink):
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
 class Day:
     """Names in a store, the CAs of their two chains with their responders, the manager,
     and a proxy with delegated credentials."""
@@ -56,14 +65,28 @@ class Day:
         self.front = folder / "front"
         self.proxy.config["listeners"].append({"name": "front", "address": f"unix:{self.front}"})
         self.one, self.two = (RevokingCa(procs, pki, ca.name, ca=ca) for ca in self.stack.web_cas)
-        self.one_port, self.two_port = free_port(), free_port()
+        self.two_port = free_port()
+        # `openssl ocsp` listens on all interfaces, so it lives on an island; this leads there.
+        self.short = tempfile.TemporaryDirectory(prefix="deputy-")
+        self.one_socket = None
+        self.one_front = RawServer(self._to_one)
         self.signed = []  # what the second CA's responder will say
 
     def stop(self):
         self.stack.stop()
         self.stack.origin.stop()
+        self.one_front.stop()
         self.one.stop()
         self.two.stop()
+        self.short.cleanup()
+
+    def _to_one(self, conn):
+        with socket.socket(socket.AF_UNIX) as far:
+            far.connect(str(self.one_socket))
+            back = threading.Thread(target=copy, args=(far, conn), daemon=True)
+            back.start()
+            copy(conn, far)
+            back.join()
 
     def leaf(self, ca, host, level, **kwargs):
         key = make_key(self.stack.keyserver.folder / f"{host}-{level}.key")
@@ -73,7 +96,7 @@ class Day:
 
     def add(self, host, **kwargs):
         """A name with both chains; returns the leaf of the primary."""
-        kwargs.setdefault("ocsp", f"http://127.0.0.1:{self.one_port}/")
+        kwargs.setdefault("ocsp", self.one_front.url + "/")
         primary = self.leaf(self.one, host, "primary", **kwargs)
         backup = self.leaf(self.two, host, "backup", ocsp=f"http://127.0.0.1:{self.two_port}/",
                            more=[MUST_STAPLE])
@@ -83,17 +106,23 @@ class Day:
     def start_one(self, *args, behind_s=0):
         """`openssl ocsp` as a server, whose clock is so far behind."""
         ca = self.one.ca
-        environment = dict(os.environ)
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self.short.name))
+        port = free_port()
+        (folder / "port").write_text(str(port))
+        words = []
         if behind_s:
             # The faketime program would stay in front of it, and not end it.
             [library] = glob.glob("/usr/lib/*/faketime/libfaketime.so.1")
-            environment.update(LD_PRELOAD=library, FAKETIME=f"-{behind_s}s")
-        server = self.procs.foreign("openssl-ocsp", [
-            "openssl", "ocsp", "-port", self.one_port, "-index",
-            self.one.folder / "ocsp-index.txt", "-CA", ca.cert, "-rsigner", ca.cert, "-rkey",
-            ca.key, *args], env=environment)
+            words = ["env", f"LD_PRELOAD={library}", f"FAKETIME=-{behind_s}s"]
+        program = [*words, "openssl", "ocsp", "-port", port, "-index",
+                   self.one.folder / "ocsp-index.txt", "-CA", ca.cert, "-rsigner", ca.cert,
+                   "-rkey", ca.key, *args]
+        server = self.procs.foreign("openssl-ocsp", island.command(
+            program, folder / "out", folder / "in", folder / "port", folder / "info"))
         # A connection to see whether it is there would be the only one that it has.
-        wait_until(lambda: "ACCEPT" in server.out() + server.err(), "openssl ocsp")
+        wait_until(lambda: "ACCEPT" in server.out() + server.err() and (folder / "info").exists(),
+                   "openssl ocsp")
+        self.one_socket = folder / "in"
         return server
 
     def start_two(self):
