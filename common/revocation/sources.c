@@ -187,8 +187,9 @@ static enum status read_serial(struct leaf_sources *out, X509 *x509) {
 }
 
 bool leaf_may_have_sources(struct bytes leaf) {
-  return memmem(leaf.data, leaf.len, oid_ad_ocsp, sizeof oid_ad_ocsp) != NULL ||
-         memmem(leaf.data, leaf.len, oid_points, sizeof oid_points) != NULL;
+  return leaf.len > 0 &&  // C asks for a place even if nothing is there
+         (memmem(leaf.data, leaf.len, oid_ad_ocsp, sizeof oid_ad_ocsp) != NULL ||
+          memmem(leaf.data, leaf.len, oid_points, sizeof oid_points) != NULL);
 }
 
 enum status leaf_sources_read(struct leaf_sources *out, struct bytes leaf) {
