@@ -2,10 +2,48 @@
 """Clients that know TLS well and mean harm: slow in every phase, floods of what is allowed
 once, rightly encrypted nonsense. Each ends alone, with the right alert, counted; others are
 served meanwhile, and the memory comes back.
+
+All bad input and faults that the proxy has to bear, and where each is tried:
+
+    slow in every phase       hostile.test_slow_in_every_phase relay.test_idle_connection_ends_in_order
+                              relay.test_half_closed_connection_has_its_own_limit
+    thousands, of one byte    bad_clients.test_thousands_that_send_one_byte
+    ClientHello byte by byte  bad_clients.test_byte_by_byte bad_clients.test_one_byte_in_each_record
+      oversized               bad_clients.test_wrong_message_lengths
+                              hostile.test_client_hello_as_long_as_can_be
+      1,000 extensions        bad_clients.test_a_thousand_unknown_extensions
+      duplicate extensions    bad_clients.test_duplicate_extension
+    renegotiation             hostile.test_renegotiation handshake.test_renegotiation_is_refused
+    record floods             hostile.test_flood_of_records_of_one_byte
+                              hostile.test_flood_of_change_cipher_specs
+                              hostile.test_early_data_that_was_not_asked_for
+    zero-length records       bad_clients.test_empty_records hostile.test_rightly_sealed_and_wrong
+    alert storms              bad_clients.test_warning_alerts hostile.test_rightly_sealed_and_wrong
+    key-update floods         hostile.test_flood_of_key_updates
+                              hostile.test_key_updates_with_data_in_between
+    origin that refuses       relay.test_no_origin_is_a_clean_end origins.test_one_that_refuses
+      hangs                   relay.test_origin_that_does_not_answer origins.test_one_that_hangs
+      resets                  relay.test_origin_reset_gives_no_close_notify
+                              origins.test_one_that_resets_is_counted
+      closes half             relay.test_origin_ends_first_and_still_gets_the_rest
+      sends, does not read    relay.test_answer_of_an_origin_that_does_not_read_on
+                              relay.test_slow_origin_holds_the_client_back
+      reads, does not send    relay.test_requests_of_every_size
+    no descriptors            hostile.test_no_descriptors_left_for_new_ones
+                              operation.test_no_descriptors_left
+    disk full for logs        sudden.test_disk_full_for_logs
+    reload with a bad file    operation.test_bad_configuration_changes_nothing_and_says_why
+    reloads, upgrades, load   upgrade.test_upgrades_and_reloads_under_load_fail_nobody
+    kill -9 in mid-handshake  sudden.test_key_server_killed_in_mid_handshake
+                              sudden.test_issuer_killed_in_mid_request
+    clock set by a day        sudden.test_clock_set_back_and_forth_by_a_day
+    shedding                  protection.test_flood_of_handshakes_is_shed_before_live_traffic_starves
 """
 
 import concurrent.futures
 import contextlib
+import pathlib
+import re
 import resource
 import socket
 import ssl
@@ -90,6 +128,15 @@ def read_to_end(sock):
         while data := sock.recv(65536):
             got += data
     return got
+
+
+def test_all_of_the_list_is_tried():
+    """Every test that the text above names is there."""
+    rows = re.findall(r"\b(\w+)\.(test_\w+)", __doc__)
+    assert len(rows) > 30
+    for file, test in rows:
+        text = pathlib.Path(__file__).with_name(f"test_proxy_{file}.py").read_text()
+        assert f"\ndef {test}(" in text, (file, test)
 
 
 # --- slow, in every phase ----------------------------------------------------------------

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What comes all of a sudden: a key server or an issuer killed while it is being asked, a
-wall clock that somebody sets back and forth by a day. Deadlines do not care about the wall
+disk that is full, a wall clock that somebody sets back and forth by a day. Deadlines do not care about the wall
 clock; certificates, credentials and staples are judged by nothing else.
 """
 
@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import datetime
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -113,6 +114,38 @@ def test_issuer_killed_in_mid_request(stack):
         issuer.start()
         wait_until(lambda: nss.run().got_dc, "a new credential", 15)
         assert talks(live)
+
+
+# --- a full disk ---------------------------------------------------------------------------
+
+
+def test_disk_full_for_logs(procs, pki):
+    """Clients notice nothing, what is lost is counted, and a log that is opened again on a
+    disk with room goes on."""
+    stack = Stack(procs, pki, issuer=False, origin=Origin(echo))
+    log = stack.proxy.folder / "proxy.log"
+    log.symlink_to("/dev/full")
+    stack.proxy.config["log"] = str(log)
+    stack.start()
+    for _ in range(20):
+        with stack.connect() as client:
+            assert talks(client)
+    wait_until(lambda: stack.proxy.metric("log_lines_lost_total") >= 20, "the losses")
+    log.unlink()
+    log.touch(mode=0o600)
+    stack.proxy.process.signal(signal.SIGUSR1)
+
+    def is_written():
+        with stack.connect() as client:
+            assert talks(client)
+        return "closed" in log.read_text()
+
+    wait_until(is_written, "the log")
+    lost = stack.proxy.metric("log_lines_lost_total")
+    with stack.connect() as client:
+        assert talks(client)
+    assert stack.proxy.metric("log_lines_lost_total") == lost
+    stack.origin.stop()
 
 
 # --- somebody sets the clock ---------------------------------------------------------------
