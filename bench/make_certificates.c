@@ -8,6 +8,7 @@
 //                                     (.pem with --format pem)
 //   OUT/roots.pem                     the two roots
 //   OUT/keys/NAME.primary.key, ...    PKCS#8 of the first --keys names
+//   OUT/keys/ca.primary.key, ...      of the CAs, when leaves name a responder or a list
 //
 // The CA keys are as public as the seed: nobody trusts these.
 #include <errno.h>
@@ -39,6 +40,8 @@
 #define SCALAR_LEN 32
 #define POINT_LEN 65
 #define PEM_LINE 64
+#define SOURCE_LEN 400
+#define TAG_FIRST (CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 0)
 
 static const char *const level_names[NUM_LEVELS] = {"primary", "backup"};
 
@@ -51,6 +54,8 @@ struct make_options {
   const char *out;
   const char *seed;
   const char *domain;
+  const char *ocsp_url;
+  const char *crl_url;
   int format;
   bool is_must_staple;
 };
@@ -73,6 +78,10 @@ static const struct option_row options[] = {
      "write the private keys of the first KEYS names", false},
     {"must-staple", OPTION_FLAG, offsetof(struct make_options, is_must_staple), NULL, 0, 0, NULL,
      "leaves demand a staple (RFC 7633)", false},
+    {"ocsp", OPTION_TEXT, offsetof(struct make_options, ocsp_url), NULL, 0, 0, NULL,
+     "URL of the responder that leaves name", false},
+    {"crl", OPTION_TEXT, offsetof(struct make_options, crl_url), NULL, 0, 0, NULL,
+     "URL of the revocation list that leaves name", false},
     {0},
 };
 
@@ -140,6 +149,8 @@ struct spec {
   const char *what;  // with index: of what its serial number and nonce are made
   uint64_t index;
   bool is_ca;
+  const char *ocsp_url;  // NULL: none
+  const char *crl_url;   // the same
   bool is_must_staple;
   int64_t not_before_s;
   int64_t not_after_s;
@@ -210,6 +221,9 @@ static const uint8_t oid_san[] = {3, 0x55, 0x1d, 0x11};
 static const uint8_t oid_basic[] = {3, 0x55, 0x1d, 0x13};
 static const uint8_t oid_aki[] = {3, 0x55, 0x1d, 0x23};
 static const uint8_t oid_eku[] = {3, 0x55, 0x1d, 0x25};
+static const uint8_t oid_points[] = {3, 0x55, 0x1d, 0x1f};
+static const uint8_t oid_access[] = {8, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01};
+static const uint8_t oid_ocsp[] = {0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01};
 static const uint8_t oid_feature[] = {8, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18};
 static const uint8_t oid_delegation[] = {9, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0xda, 0x4b, 0x2c};
 
@@ -230,6 +244,40 @@ static bool add_key_ids(const struct maker *maker, CBB *list, const struct spec 
          add_extension(list, oid_aki, false, bytes_of(aki, sizeof(aki)));
 }
 
+static bool add_uri(CBB *list, const char *url) {
+  CBB name;
+  return CBB_add_asn1(list, &name, CBS_ASN1_CONTEXT_SPECIFIC | 6) &&
+         CBB_add_bytes(&name, (const uint8_t *)url, strlen(url)) && CBB_flush(list);
+}
+
+// add_sources says where a leaf's status can be asked for (RFC 5280, sections 4.2.2.1 and
+// 4.2.1.13).
+static bool add_sources(CBB *list, const struct spec *spec) {
+  uint8_t value[SOURCE_LEN];
+  CBB cbb;
+  CBB all;
+  CBB one;
+  CBB name;
+  CBB full;
+  size_t len = 0;
+  CBB_init_fixed(&cbb, value, sizeof(value));
+  if (spec->ocsp_url != NULL && (!CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) ||
+                                 !CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) ||
+                                 !CBB_add_asn1(&one, &name, CBS_ASN1_OBJECT) ||
+                                 !CBB_add_bytes(&name, oid_ocsp, sizeof(oid_ocsp)) ||
+                                 !add_uri(&one, spec->ocsp_url) || !CBB_finish(&cbb, NULL, &len) ||
+                                 !add_extension(list, oid_access, false, bytes_of(value, len)))) {
+    return false;
+  }
+  CBB_init_fixed(&cbb, value, sizeof(value));
+  return spec->crl_url == NULL ||
+         (CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) &&
+          CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) && CBB_add_asn1(&one, &name, TAG_FIRST) &&
+          CBB_add_asn1(&name, &full, TAG_FIRST) && add_uri(&full, spec->crl_url) &&
+          CBB_finish(&cbb, NULL, &len) &&
+          add_extension(list, oid_points, false, bytes_of(value, len)));
+}
+
 static bool add_leaf_extensions(CBB *list, const struct spec *spec) {
   static const uint8_t key_usage[] = {0x03, 0x02, 0x07, 0x80};
   static const uint8_t eku[] = {0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06,
@@ -248,13 +296,14 @@ static bool add_leaf_extensions(CBB *list, const struct spec *spec) {
          add_extension(list, oid_san, false, bytes_of(san, len + 4)) &&
          add_extension(list, oid_delegation, false, bytes_of(null, sizeof(null))) &&
          (!spec->is_must_staple ||
-          add_extension(list, oid_feature, false, bytes_of(feature, sizeof(feature))));
+          add_extension(list, oid_feature, false, bytes_of(feature, sizeof(feature)))) &&
+         add_sources(list, spec);
 }
 
 static bool add_extensions(const struct maker *maker, CBB *tbs, const struct spec *spec) {
   static const uint8_t ca[] = {0x30, 0x03, 0x01, 0x01, 0xff};
   static const uint8_t not_ca[] = {0x30, 0x00};
-  static const uint8_t sign_certs[] = {0x03, 0x02, 0x02, 0x04};
+  static const uint8_t sign_certs[] = {0x03, 0x02, 0x01, 0x06};  // and lists
   CBB outer;
   CBB list;
   if (!CBB_add_asn1(tbs, &outer, CBS_ASN1_CONTEXT_SPECIFIC | CBS_ASN1_CONSTRUCTED | 3) ||
@@ -416,6 +465,8 @@ static bool make_leaf(struct maker *maker, FILE *file, uint64_t index) {
                             .issuer_key = maker->issuer,
                             .what = "leaf-nonce",
                             .index = index,
+                            .ocsp_url = o->ocsp_url,
+                            .crl_url = o->crl_url,
                             .is_must_staple = o->is_must_staple,
                             .not_before_s = maker->not_before_s,
                             .not_after_s = maker->not_before_s + o->days * DAY_S};
@@ -437,7 +488,9 @@ static enum status make_level(struct maker *maker) {
   if (file == NULL) {
     return errmsg_set(&maker->err, STATUS_SYSTEM, "%s: %s", path, strerror(errno));
   }
-  bool is_good = true;
+  // Who names a responder or a list will want to be it.
+  bool is_good = o->num_keys == 0 || (o->ocsp_url == NULL && o->crl_url == NULL) ||
+                 write_key(maker, "ca", maker->issuer);
   for (int64_t i = 0; i < o->count && is_good; i++) {
     is_good = make_leaf(maker, file, (uint64_t)i);
   }
