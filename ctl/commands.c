@@ -40,9 +40,8 @@ static enum ctl_exit refused(const struct ctl_args *args, const struct ctl_answe
   return CTL_FAILED;
 }
 
-// ask sends a request; an exit code other than CTL_DONE is final, and said.
-static enum ctl_exit ask(struct ctl_answer *out, const struct ctl_args *args, const char *path,
-                         json_t *body) {
+enum ctl_exit ctl_ask_good(struct ctl_answer *out, const struct ctl_args *args, const char *path,
+                           json_t *body) {
   struct errmsg err = {0};
   if (ctl_ask(out, args, path, body, &err) != STATUS_OK) {
     return fail(&err);
@@ -95,7 +94,7 @@ static enum ctl_exit ask_list(json_t **out, const struct ctl_args *args, const c
     char page[STATE_SUBJECT_MAX_LEN + 128];
     (void)snprintf(page, sizeof(page), "%s%sstart=%s&limit=%d", path,
                    strchr(path, '?') == NULL ? "?" : "&", start, PAGE_NUM);
-    enum ctl_exit code = ask(&answer, args, page, NULL);
+    enum ctl_exit code = ctl_ask_good(&answer, args, page, NULL);
     if (code != CTL_DONE) {
       json_decref(*out);
       *out = NULL;
@@ -193,7 +192,7 @@ out:
 
 static enum ctl_exit change(const struct ctl_args *args, const char *path, json_t *body) {
   struct ctl_answer answer = {0};
-  enum ctl_exit code = ask(&answer, args, path, body);
+  enum ctl_exit code = ctl_ask_good(&answer, args, path, body);
   if (code != CTL_DONE) {
     return code;
   }
@@ -210,7 +209,7 @@ static enum ctl_exit change(const struct ctl_args *args, const char *path, json_
 
 enum ctl_exit ctl_run_status(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
-  enum ctl_exit code = ask(&answer, args, "/v1/status", NULL);
+  enum ctl_exit code = ctl_ask_good(&answer, args, "/v1/status", NULL);
   if (code == CTL_DONE && args->is_json) {
     print_json(answer.json);
   } else if (code == CTL_DONE) {
@@ -235,7 +234,7 @@ static enum ctl_exit run_one_name(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
   char path[1024];
   names_path(path, sizeof(path), args->words[0]);
-  enum ctl_exit code = ask(&answer, args, path, NULL);
+  enum ctl_exit code = ctl_ask_good(&answer, args, path, NULL);
   if (code == CTL_DONE) {
     json_t *name = json_array_get(json_object_get(answer.json, "names"), 0);
     if (args->is_json) {
@@ -347,7 +346,7 @@ enum ctl_exit ctl_run_drill(const struct ctl_args *args) {
     json_decref(body);
     return code;
   }
-  code = ask(&answer, args, "/v1/drill", body);
+  code = ctl_ask_good(&answer, args, "/v1/drill", body);
   if (code != CTL_DONE) {
     return code;
   }
@@ -379,7 +378,7 @@ enum ctl_exit ctl_run_dc(const struct ctl_args *args) {
 
 enum ctl_exit ctl_run_reload(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
-  enum ctl_exit code = ask(&answer, args, "/v1/reload", json_object());
+  enum ctl_exit code = ctl_ask_good(&answer, args, "/v1/reload", json_object());
   if (code != CTL_DONE) {
     return code;
   }
@@ -396,7 +395,7 @@ enum ctl_exit ctl_run_reload(const struct ctl_args *args) {
 
 enum ctl_exit ctl_run_metrics(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
-  enum ctl_exit code = ask(&answer, args, "/metrics", NULL);
+  enum ctl_exit code = ctl_ask_good(&answer, args, "/metrics", NULL);
   if (code != CTL_DONE) {
     return code;
   }

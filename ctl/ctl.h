@@ -6,6 +6,7 @@
 //   args.c      the command line, by that table
 //   client.c    HTTP over the UNIX socket
 //   commands.c  one function per command: ask, show, exit code
+//   process.c   the same for the process itself: connections, log, end
 //   show.c      answers for people; grid.c aligns them
 //   key.c       files of private keys, without the proxy
 //   sealed.c    keys sealed to key servers, likewise; members.c: which there are
@@ -61,6 +62,10 @@ enum ctl_option {
   CTL_POLICY = 1 << 20,
   CTL_MEMBERS = 1 << 21,
   CTL_IDENTITY = 1 << 22,
+  CTL_STATE = 1 << 26,
+  CTL_ADDRESS = 1 << 27,
+  CTL_OLDER = 1 << 28,
+  CTL_LIMIT = 1 << 29,
   CTL_UNTIL = 1 << 25,
 };
 #define CTL_SUBJECTS (CTL_NAME | CTL_KEY | CTL_CA | CTL_FLEET)
@@ -86,6 +91,10 @@ struct ctl_args {
   const char *policy;
   const char *members;
   const char *identity;
+  const char *state;
+  const char *address;
+  const char *older;
+  const char *limit;
   const char *until;
   char *const *words;  // beyond the command's name; borrowed from the command line
   size_t num_words;
@@ -146,6 +155,17 @@ enum ctl_exit ctl_run_drill(const struct ctl_args *args);
 enum ctl_exit ctl_run_dc(const struct ctl_args *args);
 enum ctl_exit ctl_run_reload(const struct ctl_args *args);
 enum ctl_exit ctl_run_metrics(const struct ctl_args *args);
+
+// ctl_ask_good is ctl_ask for commands: what is not a good answer is told to the
+// person, and the exit code is final then.
+enum ctl_exit ctl_ask_good(struct ctl_answer *out, const struct ctl_args *args, const char *path,
+                           json_t *body);
+
+// --- process.c -------------------------------------------------------------------
+
+enum ctl_exit ctl_run_connections(const struct ctl_args *args);
+enum ctl_exit ctl_run_drain(const struct ctl_args *args);
+enum ctl_exit ctl_run_loglevel(const struct ctl_args *args);
 
 // --- store_log.c -------------------------------------------------------------------
 

@@ -6,6 +6,7 @@
 
 #include "certstore/table.h"
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/http/http_server.h"
 #include "proxy/admin_body.h"
 #include "proxy/admin_change.h"
@@ -415,11 +416,42 @@ static void on_reload(void *arg, struct http_request *request) {
                             "chains", (json_int_t)num_chains));
 }
 
-// --- the end of this process ----------------------------------------------------------------
+// --- the process ----------------------------------------------------------------
 
 static void on_takeover(void *arg, struct http_request *request) {
   struct admin *admin = arg;
   admin->host.hand_over(admin->host.arg, request);
+}
+
+static void on_connections(void *arg, struct http_request *request) {
+  struct admin *admin = arg;
+  admin->host.list_connections(admin->host.arg, request);
+}
+
+static const struct body_field log_level_fields[] = {{"level", BODY_TEXT, 0, 16, true}, {0}};
+
+static void on_log_level(void *arg, struct http_request *request) {
+  struct errmsg err = {0};
+  char name[16] = "";
+  enum log_level level = LOG_LEVEL_INFO;
+  enum log_level before = log_get_level();
+  (void)arg;
+  if (!admin_body_may_post(request)) {
+    return;
+  }
+  if (admin_body_read(name, log_level_fields, http_request_body(request), &err) != STATUS_OK ||
+      log_level_from_name(&level, name) != STATUS_OK) {
+    http_reply_error(
+        request, 400, "bad_request",
+        err.text[0] != '\0' ? err.text : "\"level\" must be error, warn, info or debug");
+    return;
+  }
+  log_set_level(level < LOG_LEVEL_INFO ? LOG_LEVEL_INFO : level);
+  log_info(0, "log_level", "level=%s before=%s uid=%lld", name, log_level_name(before),
+           (long long)http_request_peer_uid(request));
+  log_set_level(level);
+  http_reply_json(request, 200,
+                  json_pack("{s:s,s:s}", "level", name, "before", log_level_name(before)));
 }
 
 static void on_drain(void *arg, struct http_request *request) {
@@ -478,13 +510,14 @@ static void on_dc(void *arg, struct http_request *request) {
 // --- life -----------------------------------------------------------------------------------
 
 static const struct http_route routes[] = {
-    {"GET", "/v1/status", on_status},  {"GET", "/v1/names", on_names},
-    {"GET", "/v1/chains", on_chains},  {"GET", "/v1/switches", on_switches},
-    {"POST", "/v1/switch", on_switch}, {"POST", "/v1/restore", on_restore},
-    {"POST", "/v1/drill", on_drill},   {"POST", "/v1/dc", on_dc},
-    {"POST", "/v1/reload", on_reload}, {"POST", "/v1/takeover", on_takeover},
-    {"POST", "/v1/drain", on_drain},   {"GET", "/metrics", on_metrics},
-    {"GET", "/healthz", on_healthz},   {0},
+    {"GET", "/v1/status", on_status},       {"GET", "/v1/names", on_names},
+    {"GET", "/v1/chains", on_chains},       {"GET", "/v1/switches", on_switches},
+    {"POST", "/v1/switch", on_switch},      {"POST", "/v1/restore", on_restore},
+    {"POST", "/v1/drill", on_drill},        {"POST", "/v1/dc", on_dc},
+    {"POST", "/v1/reload", on_reload},      {"POST", "/v1/takeover", on_takeover},
+    {"POST", "/v1/drain", on_drain},        {"GET", "/v1/connections", on_connections},
+    {"POST", "/v1/loglevel", on_log_level}, {"GET", "/metrics", on_metrics},
+    {"GET", "/healthz", on_healthz},        {0},
 };
 
 enum status admin_new(struct admin **out, struct loop *loop, const struct admin_host *host,

@@ -44,6 +44,8 @@ struct admin_host {
   bool (*may_use_dc)(void *arg, const struct cert_name *name);
   // Reload; answers why not in err.
   enum status (*reload)(void *arg, struct errmsg *err);
+  // Answers GET /v1/connections (conn_list.h).
+  void (*list_connections)(void *arg, struct http_request *request);
   // Answers POST /v1/takeover (handover.h).
   void (*hand_over)(void *arg, struct http_request *request);
   // May nothing be changed here any more, as another process takes over? May be NULL.

@@ -23,6 +23,7 @@
 #include "common/tls/tickets.h"
 #include "proxy/address_table.h"
 #include "proxy/admin.h"
+#include "proxy/conn_list.h"
 #include "proxy/credentials.h"
 #include "proxy/grace.h"
 #include "proxy/handover.h"
@@ -84,6 +85,7 @@ struct control {
   int admin_fd;  // until they are served
   int metrics_fd;
 
+  struct conn_lister *lister;
   struct watchdog *watchdog;  // NULL: nobody wants to hear
   struct inherited inherited;
   struct takeover *takeover;      // until the succession begins
@@ -434,6 +436,7 @@ static void add_status(void *arg, json_t *object) {
         json_integer((json_int_t)metrics_num_handshakes(&source, (enum source)by)));
   }
   (void)json_object_set_new(object, "version", json_string(DEPUTY_VERSION));
+  (void)json_object_set_new(object, "log_level", json_string(log_level_name(log_get_level())));
   (void)json_object_set_new(object, "pid", json_integer((json_int_t)getpid()));
   (void)json_object_set_new(object, "uptime_s",
                             json_integer((json_int_t)(clock_wall_s() - control->started_s)));
@@ -557,6 +560,11 @@ static void on_succeeded(void *arg, bool is_same_unit) {
   }
 }
 
+static void list_connections(void *arg, struct http_request *request) {
+  struct control *control = arg;
+  conn_lister_ask(control->lister, request);
+}
+
 static void hand_over(void *arg, struct http_request *request) {
   struct control *control = arg;
   handover_ask(control->handover, request);
@@ -605,6 +613,7 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .may_use_dc = may_use_dc,
       .reload = reload,
       .on_states_changed = on_states_changed,
+      .list_connections = list_connections,
       .hand_over = hand_over,
       .is_handed_over = is_handed_over,
       .drain = drain,
@@ -825,6 +834,7 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
     loops[i] = control->workers[i]->loop;
   }
   TRY(grace_new(&control->grace, control->loop, loops, control->num_workers));
+  TRY(conn_lister_new(&control->lister, control->loop, control->workers, control->num_workers));
   TRY(watchdog_new(&control->watchdog, control->loop, loops, control->num_workers));
   origins_serve(control->origins, control->grace, control->workers, control->num_workers);
   if (control->lookup != NULL) {
@@ -985,6 +995,7 @@ void control_free(struct control *control) {
   succession_free(control->succession);
   takeover_free(control->takeover, "the new process ends");
   handover_free(control->handover);
+  conn_lister_free(control->lister);
   lookup_end_tasks(control->lookup);
   admin_free(control->admin);
   http_server_free(control->metrics_server);

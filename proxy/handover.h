@@ -6,7 +6,7 @@
 //
 //   new                                     old
 //   POST /v1/takeover ------------------->  who asks must be this user, or root
-//   <-- 103, one end of a socket pair       all else goes over the pair:
+//   <-- 100, one end of a socket pair       all else goes over the pair:
 //   <-- {"socket": ...} and descriptors     every listening socket, both have it now
 //   <-- {"end": true, "changes": ...}       how many switches there are
 //   reads all it needs

@@ -59,6 +59,12 @@ void log_set_level(enum log_level level) {
   atomic_store_explicit(&current_level, (int)level, memory_order_relaxed);
 }
 
+enum log_level log_get_level(void) {
+  return (enum log_level)atomic_load_explicit(&current_level, memory_order_relaxed);
+}
+
+const char *log_level_name(enum log_level level) { return level_names[level]; }
+
 enum status log_level_from_name(enum log_level *out, const char *name) {
   for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++) {
     if (strcmp(name, level_names[i]) == 0) {

@@ -26,6 +26,8 @@ void log_reopen(void);
 // log_num_lost counts the lines that could not be kept, for metrics.
 uint64_t log_num_lost(void);
 void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
+const char *log_level_name(enum log_level level);
 enum status log_level_from_name(enum log_level *out, const char *name);
 
 // log_is_on lets a caller skip work for lines nobody wants. One relaxed load.

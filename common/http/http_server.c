@@ -359,7 +359,7 @@ const char *http_request_peer(const struct http_request *request) { return reque
 int64_t http_request_peer_uid(const struct http_request *request) { return request->peer_uid; }
 
 enum status http_request_send_fd(struct http_request *request, int fd) {
-  static const char head[] = "HTTP/1.1 103 Early Hints\r\n\r\n";
+  static const char head[] = "HTTP/1.1 100 Continue\r\n\r\n";
   union {
     struct cmsghdr header;  // aligns the bytes
     char bytes[CMSG_SPACE(sizeof(int))];

@@ -90,7 +90,7 @@ int64_t http_request_peer_uid(const struct http_request *request);
 
 // http_request_send_fd passes an open file to the client at the other end of a UNIX
 // socket (unix(7), SCM_RIGHTS), as a companion of an informational response that goes
-// ahead of the reply (RFC 9110, section 15.2: 103, of which clients that ask for no file
+// ahead of the reply (RFC 9110, section 15.2: 100, of which clients that ask for no file
 // think nothing). `fd` is borrowed.
 //   STATUS_REFUSED  no UNIX socket, or the client is gone
 //   STATUS_SYSTEM   it cannot be sent at once

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the service manager, the operator and the monitoring have to do with a proxy."""
 
+import contextlib
 import ctypes
+import json
 import os
 import pathlib
 import shutil
@@ -10,7 +12,7 @@ import socket
 import pytest
 
 from support.procs import SLOW, free_port, wait_until
-from support.stack import BODY, PROXY, Stack
+from support.stack import BODY, PROXY, Origin, Stack, echo
 
 
 class ServiceManager:
@@ -224,3 +226,94 @@ def test_bad_sockets_of_the_service_manager_stop_the_start(servers):
         with pytest.raises(AssertionError, match="no listening stream socket"):
             activate(servers, [not_listening], ["main"])
     servers.procs.processes[-1].expected_exit = {2}
+
+
+# --- operator --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stack(module_procs, module_pki):
+    """One whose origin keeps connections open."""
+    stack = Stack(module_procs, module_pki, issuer=False, origin=Origin(echo),
+                  hosts=("demo.test", "other.test"))
+    stack.start()
+    yield stack
+    stack.origin.stop()
+
+
+def connections(stack, *args):
+    return json.loads(stack.proxy.ctl("--json", "connections", *args).stdout)
+
+
+def test_connections_are_listed_with_filters(stack):
+    with contextlib.ExitStack() as opened:
+        clients = [opened.enter_context(stack.connect(host))
+                   for host in ("demo.test", "demo.test", "other.test")]
+        silent = opened.enter_context(socket.create_connection(stack.proxy.address))
+        silent.sendall(b"\x16")
+        for client in clients:
+            client.sendall(b"12345")
+            assert client.recv(5) == b"12345"
+        wait_until(lambda: connections(stack, "--state", "handshake")["total"] == 1, "the silent")
+        everyone = connections(stack)
+        assert everyone["total"] == 4 and everyone["not_looked_at"] == 0
+        rows = everyone["connections"]
+        assert {row["worker"] for row in rows} <= {0, 1}
+        assert len({row["id"] for row in rows}) == 4
+        shaking = [row for row in rows if row["state"] == "handshake"]
+        assert [(row["name"], row["chain"], row["source"]) for row in shaking] == [(None,) * 3]
+        assert shaking[0]["client"] == "127.0.0.1:%d" % silent.getsockname()[1]
+        talking = [row for row in rows if row["state"] == "relay"]
+        assert {row["client"].partition(":")[0] for row in talking} == {"127.0.0.1"}
+        assert [(row["chain"], row["source"], row["version"], row["up"], row["down"])
+                for row in talking] == [("primary", "certificate", "1.3", 5, 5)] * 3
+        assert all(0 <= row["idle_s"] <= row["age_s"] + 1 for row in talking)
+        assert connections(stack, "--name", "other.test")["total"] == 1
+        assert connections(stack, "--name", "OTHER.test")["total"] == 1
+        assert connections(stack, "--name", "nobody.test")["connections"] == []
+        assert connections(stack, "--address", "127.0.0.1")["total"] == 4
+        assert connections(stack, "--address", "127.0.0.2")["total"] == 0
+        assert connections(stack, "--older", "3600")["total"] == 0
+        few = connections(stack, "--limit", "2")
+        assert len(few["connections"]) == 2 and few["total"] == 4
+        table = stack.proxy.ctl("connections", "--name", "other.test").stdout
+        assert "other.test" in table and "1 of 1 connections" in table
+    wait_until(lambda: connections(stack)["total"] == 0, "their end")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "state=sleeping", "older=-1",
+                                   "client=demo.test", "name=" + "a" * 300])
+def test_bad_questions_for_connections_are_refused(stack, query):
+    status, body = stack.proxy.admin("GET", "/v1/connections?" + query)
+    assert status == 400 and body["error"]["code"] == "bad_request", body
+
+
+def test_log_level_is_changed_while_it_runs(stack):
+    def states():
+        return stack.proxy.log().count(" state from=")
+
+    assert stack.proxy.ctl("loglevel").stdout == "info\n"
+    assert states() == 0
+    assert stack.proxy.ctl("loglevel", "debug").stdout == "debug (before: info)\n"
+    with stack.connect():
+        wait_until(states, "lines of the level debug")
+    assert json.loads(stack.proxy.ctl("--json", "loglevel").stdout) == {"level": "debug"}
+    assert stack.proxy.ctl("loglevel", "info").returncode == 0
+    done = stack.proxy.ctl("loglevel", "loud", check=False)
+    assert done.returncode == 1 and "error, warn, info or debug" in done.stderr
+    assert stack.proxy.ctl("loglevel").stdout == "info\n"
+
+
+def test_reload_by_the_operator_answers_with_the_reason(servers):
+    process = start(servers)
+    assert servers.proxy.ctl("reload").stdout == "reloaded: 1 names, 2 chains\n"
+    good = json.dumps(servers.proxy.config)
+    servers.proxy.config["names"][0]["chains"][0]["certificate"] = "/none.pem"
+    servers.proxy.write_config()
+    done = servers.proxy.ctl("reload", check=False)
+    assert done.returncode == 1 and "/none.pem" in done.stderr
+    servers.proxy.config = json.loads(good)
+    assert servers.get() == BODY
+    # Drain: the answer comes, then the end, as with SIGTERM.
+    assert "accepts no more" in servers.proxy.ctl("drain").stdout
+    assert process.wait() == 0
