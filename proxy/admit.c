@@ -112,8 +112,9 @@ static enum refusal enter_address(struct worker *worker, const struct sockaddr_s
   return REFUSAL_NUM;
 }
 
-static enum refusal judge(struct worker *worker, const struct sockaddr_storage *peer,
+static enum refusal judge(const struct listening *listening, const struct sockaddr_storage *peer,
                           uint64_t *out_key) {
+  struct worker *worker = listening->worker;
   const struct admission_limits limits = limits_of(worker);
   const int64_t now_us = clock_monotonic_us();
   size_t num_others = worker->num_conns - worker->admission.num_handshakes;
@@ -132,21 +133,20 @@ static enum refusal judge(struct worker *worker, const struct sockaddr_storage *
   if (answer == ADMISSION_BUSY || answer == ADMISSION_HANDSHAKES) {
     return answer == ADMISSION_BUSY ? REFUSAL_BUSY : REFUSAL_HANDSHAKES;
   }
-  refusal = enter_address(worker, peer, now_us, out_key);
+  if (!listening_trusts(listening, peer)) {
+    refusal = enter_address(worker, peer, now_us, out_key);
+  }
   if (refusal == REFUSAL_NUM && answer == ADMISSION_DISPLACE) {
     conn_displace_oldest(worker);
   }
   return refusal;
 }
 
-static void refuse(struct worker *worker, int fd, const struct sockaddr_storage *peer,
-                   enum refusal refusal) {
+static void note_refused(struct worker *worker, const struct sockaddr_storage *peer,
+                         enum refusal refusal) {
   static struct log_gate gates[REFUSAL_NUM];
   uint64_t num_held = 0;
-  count(&worker->counters.accepted);
   count(&worker->counters.refused[refusal]);
-  count(&worker->counters.closed);
-  (void)close(fd);
   if (log_gate_pass(&gates[refusal], 1, &num_held)) {
     struct address address = {.storage = *peer};
     char text[ADDRESS_TEXT_LEN] = "unix";
@@ -159,10 +159,27 @@ static void refuse(struct worker *worker, int fd, const struct sockaddr_storage 
   }
 }
 
+static void refuse(struct worker *worker, int fd, const struct sockaddr_storage *peer,
+                   enum refusal refusal) {
+  count(&worker->counters.accepted);
+  count(&worker->counters.closed);
+  (void)close(fd);
+  note_refused(worker, peer, refusal);
+}
+
+bool admit_client(struct conn *conn, const struct sockaddr_storage *client) {
+  const enum refusal refusal =
+      enter_address(conn->worker, client, clock_monotonic_us(), &conn->address_key);
+  if (refusal != REFUSAL_NUM) {
+    note_refused(conn->worker, client, refusal);
+  }
+  return refusal == REFUSAL_NUM;
+}
+
 void admit(struct listening *listening, int fd, const struct sockaddr_storage *peer) {
   struct worker *worker = listening->worker;
   uint64_t key = 0;
-  enum refusal refusal = judge(worker, peer, &key);
+  enum refusal refusal = judge(listening, peer, &key);
   if (refusal == REFUSAL_NUM) {
     conn_accept(listening, fd, peer, key);
   } else {

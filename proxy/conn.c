@@ -16,6 +16,7 @@
 #include "common/tls/tls_error.h"
 #include "proxy/access_log.h"
 #include "proxy/address_table.h"
+#include "proxy/greeting.h"
 #include "proxy/origin.h"
 #include "proxy/relay.h"
 #include "proxy/signer.h"
@@ -30,6 +31,7 @@
 
 enum step { STEP_GO, STEP_WAIT };
 
+static enum step step_greeting(struct conn *conn);
 static enum step step_handshake(struct conn *conn);
 static enum step step_signing(struct conn *conn);
 static enum step step_lookup(struct conn *conn);
@@ -56,6 +58,8 @@ static const struct state_row {
   size_t limit;                            // longest stay, in ms: where the options say it
   uint32_t next;                           // where it may go, besides DRAIN and CLOSED
 } rows[CONN_NUM_STATES] = {
+  [CONN_GREETING] = {"greeting", step_greeting, expire_handshake, LIMIT(limits.handshake_ms),
+                     TO(CONN_HANDSHAKE)},
   [CONN_HANDSHAKE] = {"handshake", step_handshake, expire_handshake, LIMIT(limits.handshake_ms),
                       TO(CONN_SIGNING) | TO(CONN_LOOKUP) | TO(CONN_CONNECT)},
   [CONN_SIGNING] = {"signing", step_signing, expire_signing, LIMIT(key_servers.deadline_ms),
@@ -287,6 +291,22 @@ static void note_handshake(struct conn *conn) {
   count(&counters->handshakes[conn->source][conn->version]);
   histogram_add_us(&counters->handshake_time[conn->source], conn->handshake_us);
   note_client(conn);
+}
+
+static enum step step_greeting(struct conn *conn) {
+  switch (greeting_read(conn)) {
+    case GREETING_OVER:
+      return enter(conn, CONN_HANDSHAKE);
+    case GREETING_WAITS:
+      return wait_for(conn, CLIENT_READABLE);
+    case GREETING_LEFT:
+      return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED, "left");
+    case GREETING_WRONG:
+      return end_handshake(conn, FAILURE_PROXY_HEADER, "wrong");
+    case GREETING_REFUSED:
+      break;
+  }
+  return finish(conn, OUTCOME_HANDSHAKE, CONN_CLOSED);
 }
 
 static enum step step_handshake(struct conn *conn) {
@@ -650,7 +670,8 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
     (void)close(fd);
     return;
   }
-  *conn = (struct conn){.worker = worker, .state = CONN_HANDSHAKE, .address_key = address_key};
+  *conn = (struct conn){.worker = worker, .address_key = address_key};
+  conn->state = listening_trusts(listening, peer) ? CONN_GREETING : CONN_HANDSHAKE;
   conn->client = (struct end){.fd = fd, .ready = IO_READABLE | IO_WRITABLE};
   conn->origin = (struct end){.fd = -1};
   conn->accepted_us = clock_monotonic_us();
@@ -668,6 +689,6 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
     return;
   }
   conn->touched_ms = loop_now_ms(worker->loop);
-  deadline_set(&worker->deadlines, &conn->deadline, CONN_HANDSHAKE, limit_ms(conn, CONN_HANDSHAKE));
+  set_deadline(conn, (enum conn_state)conn->state);
   conn_run(conn);
 }

@@ -3,7 +3,10 @@
 // of its state is in this struct, only enter() (conn.c) changes `state`, only
 // conn_run frees.
 //
-//   accept --> HANDSHAKE <--> SIGNING        (a key server is asked)
+//   accept --> GREETING                      (a balancer says who the client is)
+//      |          |
+//      |          v
+//      +-----> HANDSHAKE <--> SIGNING        (a key server is asked)
 //                  |     <--> LOOKUP         (the name is read from the store)
 //                  |
 //                  v
@@ -38,6 +41,7 @@
 #include "proxy/view.h"
 
 enum conn_state {
+  CONN_GREETING,
   CONN_HANDSHAKE,
   CONN_SIGNING,
   CONN_LOOKUP,
@@ -69,12 +73,21 @@ static inline void end_note_read(struct end *end, size_t len, size_t max) {
   }
 }
 
+// How the closing line names the client; AF_UNIX clients have no address.
+union peer {
+  struct sockaddr sa;
+  struct sockaddr_in in;
+  struct sockaddr_in6 in6;
+};
+
 // What is needed until bytes are relayed, and no longer.
 struct handshake {
   struct view *view;
   const struct cert_name *name;  // NULL until the certificate callback
   const struct policy *policy;   // of the name
   struct looking looking;
+  union peer destination;  // where the client connected, as the balancer says
+  bool has_destination;
   struct reach reach;  // once it is over, in CONNECT
   bool is_resume_off;  // a compromise is too new to be in the states of chains
   struct choice choice;
@@ -84,13 +97,6 @@ struct handshake {
   uint8_t plain_alert;      // a fatal one in clear is what came last; 0: none
   struct signing *signing;  // while a key server is asked
   enum failure failure;     // why we refused; FAILURE_NONE: ask the library
-};
-
-// How the closing line names the client; AF_UNIX clients have no address.
-union peer {
-  struct sockaddr sa;
-  struct sockaddr_in in;
-  struct sockaddr_in6 in6;
 };
 
 #define CONN_LABEL_LEN 16

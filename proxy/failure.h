@@ -16,6 +16,7 @@ enum failure {
   FAILURE_RESET,            // the connection broke
   FAILURE_PLAINTEXT,        // speaks HTTP, not TLS
   FAILURE_NOT_TLS,          // first record is of no known kind (SSLv2, other protocols)
+  FAILURE_PROXY_HEADER,     // a trusted peer sent no PROXY header, or a wrong one
   FAILURE_BAD_HELLO,        // a ClientHello or later message that breaks the grammar
   FAILURE_PROTOCOL,         // a well-formed message that may not come here, a bad record
   FAILURE_VERSION,          // no TLS version in common

@@ -245,9 +245,11 @@ void listeners_replace(struct listeners *current, struct listeners *next) {
   *next = (struct listeners){0};
 }
 
-static void add_to_plan(struct listening_plan *out, const struct listener *listener, int fd) {
+static void add_to_plan(struct listening_plan *out, const struct listener *listener, size_t index,
+                        int fd) {
   CHECK(out->num < LISTENING_MAX);  // listeners_open sees to it
   out->items[out->num].id = listener->id;
+  out->items[out->num].index = index;
   out->items[out->num].is_tcp = is_tcp(listener);
   out->items[out->num].fd = fd;
   out->num += 1;
@@ -259,11 +261,11 @@ void listeners_plan(struct listening_plan *out, struct listeners *listeners, siz
   for (size_t i = 0; i < listeners->num; i++) {
     struct listener *listener = &listeners->items[i];
     if (!listener->is_new) {
-      add_to_plan(out, listener, -1);
+      add_to_plan(out, listener, i, -1);
       continue;
     }
     for (size_t j = index; j < listener->num_fds; j += num_workers) {
-      add_to_plan(out, listener, listener->fds[j]);
+      add_to_plan(out, listener, i, listener->fds[j]);
       listener->fds[j] = -1;
     }
   }

@@ -12,6 +12,14 @@
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 // clang-format off
+static const struct config_option greeting_rows[] = {
+  {"from", CONFIG_TEXTS, LIST(greeting_options, from, num_from), .min = 0,
+   .max = OPTIONS_MAX_TRUSTED,
+   .help = "Networks of the balancers, as 10.0.0.0/8, 2001:db8::1 or unix. Who comes from there "
+           "must begin with a PROXY header; everybody else is a client himself."},
+  {0},
+};
+
 static const struct config_option listener_rows[] = {
   {"name", CONFIG_TEXT, PLACE(listener_options, name), .is_required = true, .min = 1, .max = 64,
    .help = "What logs, metrics and the readiness line call it; a reload knows it again by this."},
@@ -20,6 +28,10 @@ static const struct config_option listener_rows[] = {
   {"deferred", CONFIG_BOOL, PLACE(listener_options, is_deferred), .fallback = "true",
    .help = "The kernel hands a connection over when its first byte has come, so that those who "
            "connect and say nothing cost nothing (TCP_DEFER_ACCEPT)."},
+  {"proxy_protocol", CONFIG_OBJECT, PLACE(listener_options, proxy_protocol),
+   .children = greeting_rows,
+   .help = "Balancers before this listener, which say by the PROXY protocol (version 2) who the "
+           "client is."},
   {0},
 };
 

@@ -20,14 +20,22 @@
 #include "proxy/tls_options.h"
 
 #define OPTIONS_MAX_LISTENERS 16
+#define OPTIONS_MAX_TRUSTED 64
 #define OPTIONS_MAX_WORKERS 256
 #define OPTIONS_MAX_NAMES 1000000
 #define OPTIONS_MAX_ISSUERS 8
+
+// Who must say by a PROXY header for whom he comes.
+struct greeting_options {
+  char **from;  // networks
+  size_t num_from;
+};
 
 struct listener_options {
   char *name;
   char *address;
   bool is_deferred;  // the kernel keeps a connection until it has said something
+  struct greeting_options proxy_protocol;
 };
 
 struct chain_options {

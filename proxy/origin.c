@@ -271,7 +271,11 @@ enum status origin_greet(struct conn *conn) {
   if (!block_borrow(&conn->up, &conn->worker->blocks)) {
     return STATUS_MEMORY;
   }
-  TRY(address_of_local(&here, conn->client.fd));
+  if (conn->hs->has_destination) {
+    memcpy(&here.storage, &conn->hs->destination, sizeof(conn->hs->destination));
+  } else {
+    TRY(address_of_local(&here, conn->client.fd));
+  }
   SSL_get0_alpn_selected(conn->ssl, &alpn, &alpn_len);
   memcpy(&client, &conn->peer, sizeof(conn->peer));
   header.source = (const struct sockaddr *)&client;

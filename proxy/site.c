@@ -313,6 +313,9 @@ enum status site_new(struct site **out, struct options *options, struct states *
   *options = (struct options){0};
   TRY(make_pools(site, origins, err));
   TRY(make_routes(site));
+  for (size_t i = 0; i < site->options.num_listeners; i++) {
+    TRY(trust_init(&site->trusts[i], &site->options.listeners[i], err));
+  }
   TRY(try_identity(&site->options.key_servers.tls, "key_servers.tls", err));
   TRY(identify_key_servers(site, err));
   if (options_has_issuers(&site->options)) {
@@ -353,6 +356,9 @@ void site_free(struct site *site) {
   }
   free(site->pools);
   free(site->routes);
+  for (size_t i = 0; i < OPTIONS_MAX_LISTENERS; i++) {
+    trust_cleanup(&site->trusts[i]);
+  }
   free(site->of_store.alpn);
   tls_policies_cleanup(&site->tls);
   secret_wipe(&site->ticket_keys);

@@ -15,6 +15,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/secret.h"
 #include "common/base/status.h"
+#include "proxy/greeting.h"
 #include "proxy/options.h"
 #include "proxy/origins.h"
 #include "proxy/tls_policy.h"
@@ -47,6 +48,7 @@ struct site {
   struct server_options short_server;
   struct route *routes;  // of all that say nothing else, then of each name
   size_t num_routes;
+  struct trust trusts[OPTIONS_MAX_LISTENERS];  // of options.listeners
   struct tls_policies tls;
   struct secret ticket_keys;  // struct ticket_keys of tickets.key_file; empty: none
   // Says which key servers and what own identity; equal ones may be shared.

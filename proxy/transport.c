@@ -17,9 +17,7 @@ static void note_plain_alert(struct conn *conn, const uint8_t *data, size_t len)
   }
 }
 
-// Fills conn->in with what the socket has. STATUS_AGAIN: nothing now;
-// STATUS_CLOSED: no more will come (client.has_ended or is_broken says how).
-static enum status receive(struct conn *conn) {
+enum status transport_receive(struct conn *conn) {
   struct end *client = &conn->client;
   ssize_t n = 0;
 
@@ -67,7 +65,7 @@ static int on_read(BIO *bio, char *out, int max) {
     return 0;
   }
   if (block_len(conn->in) == 0) {
-    enum status st = receive(conn);
+    enum status st = transport_receive(conn);
     if (st == STATUS_AGAIN) {
       BIO_set_retry_read(bio);
       return -1;

@@ -25,6 +25,10 @@ static inline SSL *transport_use(struct conn *conn) {
   return conn->ssl;
 }
 
+// transport_receive adds what the socket has to conn->in. STATUS_AGAIN: nothing now;
+// STATUS_CLOSED: no more will come (client.has_ended or is_broken says how).
+enum status transport_receive(struct conn *conn);
+
 // transport_flush sends what is in conn->out. STATUS_OK: nothing is left (and the
 // block is given back); STATUS_AGAIN: wait until the client is writable;
 // STATUS_CLOSED: the connection is broken, and what was left is dropped.

@@ -115,27 +115,40 @@ static void start_listening(struct worker *worker, uint64_t id, int fd, bool is_
   CHECK(false);  // twice the number that a configuration may have
 }
 
-static bool has_id(const struct listening_plan *plan, uint64_t id) {
-  for (size_t i = 0; i < plan->num; i++) {
-    if (plan->items[i].id == id) {
-      return true;
-    }
+// Where the plan has a listening socket; plan->num: nowhere.
+static size_t index_in(const struct listening_plan *plan, uint64_t id) {
+  size_t i = 0;
+  while (i < plan->num && plan->items[i].id != id) {
+    i++;
   }
-  return false;
+  return i;
 }
 
-static void listen_by(struct worker *worker, const struct listening_plan *plan) {
+// Before the plan's site is in force: who waits at a socket that goes is still served, and
+// by the rules under which it was opened.
+static void stop_others(struct worker *worker, const struct listening_plan *plan) {
   for (size_t i = 0; i < sizeof(worker->listening) / sizeof(worker->listening[0]); i++) {
     struct listening *listening = &worker->listening[i];
-    if (listening->id != 0 && !has_id(plan, listening->id)) {
+    if (listening->id != 0 && index_in(plan, listening->id) == plan->num) {
       // Those who have connected already are served; later ones find the port closed.
       (void)accept_some(listening, ACCEPT_DRAIN_MAX);
       stop_listening(listening);
     }
   }
+}
+
+static void listen_by(struct worker *worker, const struct listening_plan *plan) {
   for (size_t i = 0; i < plan->num; i++) {
     if (plan->items[i].fd >= 0) {
       start_listening(worker, plan->items[i].id, plan->items[i].fd, plan->items[i].is_tcp);
+    }
+  }
+  for (size_t i = 0; i < sizeof(worker->listening) / sizeof(worker->listening[0]); i++) {
+    struct listening *listening = &worker->listening[i];
+    if (listening->id != 0) {
+      const size_t at = index_in(plan, listening->id);
+      CHECK(at < plan->num);  // stop_others
+      listening->index = plan->items[at].index;
     }
   }
 }
@@ -150,6 +163,9 @@ struct site_message {
 
 static void on_site(void *arg) {
   struct site_message *message = arg;
+  if (!message->worker->is_draining) {
+    stop_others(message->worker, &message->plan);
+  }
   if (message->view != NULL) {
     view_enter(message->view);
   }

@@ -49,6 +49,7 @@ struct listening {
   uint64_t id;  // listener.id; 0: the slot is free
   int fd;
   bool is_tcp;
+  size_t index;  // among those of the site in force
   struct io io;
   struct timer retry;  // runs while no descriptors are left
   unsigned budget;     // accepts in one round
@@ -63,7 +64,8 @@ struct listening {
 struct listening_plan {
   struct {
     uint64_t id;
-    int fd;  // a new socket, taken; -1: the slots with this id go on
+    size_t index;  // of its listener in the options
+    int fd;        // a new socket, taken; -1: the slots with this id go on
     bool is_tcp;
   } items[LISTENING_MAX];
   size_t num;
@@ -143,6 +145,13 @@ int64_t worker_now_s(struct worker *worker);
 
 static inline const struct limit_options *worker_limits(const struct worker *worker) {
   return &worker->view->site->options.limits;
+}
+
+// listening_trusts says whether a peer must tell first who the client is (greeting.h).
+static inline bool listening_trusts(const struct listening *listening,
+                                    const struct sockaddr_storage *peer) {
+  return trust_has(&listening->worker->view->site->trusts[listening->index],
+                   (const struct sockaddr *)peer);
 }
 
 // worker_run_later has conn_run called in the next round.

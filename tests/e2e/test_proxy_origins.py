@@ -47,11 +47,11 @@ class Nginx:
             self.address = f"unix:{self.folder}/origin.sock"
             listen = self.address
         else:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                listen = self.address = "127.0.0.1:%d" % free.getsockname()[1]
+            with socket.create_server(("127.0.0.3", 0)) as free:
+                listen = self.address = "127.0.0.3:%d" % free.getsockname()[1]
         self.process = None
         (self.folder / "nginx.conf").write_text(f"""
-daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log;
+daemon off; master_process off; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log;
 user root;
 events {{ worker_connections 256; }}
 http {{
@@ -452,3 +452,144 @@ def test_dying_and_coming_back_under_load_fails_no_request(stack, config, procs,
     finally:
         load.stop()
     assert not load.failures, load.failures[:3]
+
+
+# --- PROXY headers that come in --------------------------------------------------------------
+
+
+def v2(source="192.0.2.7", port=1234, destination="198.51.100.1", command=1, length=None):
+    """A PROXY header of version 2 (haproxy's proxy-protocol.txt, section 2.2)."""
+    body = b"" if command == 0 else struct.pack(
+        ">4s4sHH", socket.inet_aton(source), socket.inet_aton(destination), port, 443)
+    return (b"\r\n\r\n\0\r\nQUIT\n" + bytes([0x20 | command, 0x11]) +
+            struct.pack(">H", len(body) if length is None else length) + body)
+
+
+@pytest.fixture
+def balanced(stack, config):
+    """A listener that believes 127.0.0.2, before an origin that says what it is told."""
+    def handler(conn):
+        told = b""
+        while not told.endswith(b"?"):
+            told += conn.recv(65536)
+        conn.sendall(told)
+
+    origin = Origin(handler)
+    config["listeners"][0]["proxy_protocol"] = {"from": ["127.0.0.2", "2001:db8::/32"]}
+    config["origin"] = {"address": origin.address, "proxy_protocol": "v1"}
+    stack.proxy.reload()
+    yield stack
+    origin.stop()
+
+
+@contextlib.contextmanager
+def plain_from(stack, host):
+    with socket.create_connection(stack.proxy.address, 10 * SLOW, (host, 0)) as plain:
+        yield plain
+
+
+def told_after(stack, *parts, host="127.0.0.2"):
+    """What the origin is told when a peer begins with these bytes."""
+    with plain_from(stack, host) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            plain.sendall(part)
+        with stack.context().wrap_socket(plain, server_hostname="demo.test") as client:
+            client.sendall(b"?")
+            return client.recv(1000).decode(), plain
+
+
+def test_a_balancer_says_who_the_client_is(balanced):
+    proxy = balanced.proxy
+    told, _ = told_after(balanced, v2())
+    assert told == "PROXY TCP4 192.0.2.7 198.51.100.1 1234 443\r\n?"
+    wait_until(lambda: "client=192.0.2.7:1234 " in proxy.log(), "the access line")
+    header = v2("192.0.2.8")
+    told, _ = told_after(balanced, *(header[i:i + 1] for i in range(len(header))))
+    assert told.startswith("PROXY TCP4 192.0.2.8 198.51.100.1 ")
+    # A header of nobody's: the peer itself is the client.
+    told, _ = told_after(balanced, v2(command=0))
+    assert told.startswith("PROXY TCP4 127.0.0.2 127.0.0.1 ")
+    # Others are clients, and say nothing first.
+    told, _ = told_after(balanced, host="127.0.0.1")
+    assert told.startswith("PROXY TCP4 127.0.0.1 127.0.0.1 ")
+
+
+def ends(plain):
+    """Waits for the end of a connection, in whichever way."""
+    try:
+        while plain.recv(1000):
+            pass
+    except OSError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("start", [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),  # TLS at once
+    b"PROXY TCP4 192.0.2.7 198.51.100.1 1234 443\r\n",
+    v2(length=0xffff),
+    v2(length=3),
+    v2(command=2),
+    b"\r\n\r\n\0\r\nQUIT\r",
+], ids=["tls", "version_1", "too_long", "too_short", "command", "signature"])
+def test_a_balancer_that_sends_no_header_of_ours(balanced, start):
+    before = balanced.proxy.failures("proxy_header")
+    with plain_from(balanced, "127.0.0.2") as plain:
+        plain.sendall(start)
+        assert ends(plain)
+    balanced.proxy.wait_metric(before + 1, "handshakes_failed_total", reason="proxy_header")
+
+
+def test_a_header_of_somebody_who_is_not_trusted(balanced):
+    before = balanced.proxy.metric("handshakes_failed_total")
+    with plain_from(balanced, "127.0.0.1") as plain:
+        plain.sendall(v2())
+        assert ends(plain)
+    balanced.proxy.wait_metric(before + 1, "handshakes_failed_total")
+
+
+def test_a_header_that_does_not_come(balanced, config):
+    proxy = balanced.proxy
+    config["limits"] = {**config["limits"], "handshake": "300ms"}
+    before = {reason: proxy.failures(reason) for reason in ("timeout", "scan", "closed")}
+    proxy.reload()
+    with plain_from(balanced, "127.0.0.2") as slow:
+        slow.sendall(v2()[:20])
+        assert ends(slow)
+    # So late that it is a deadline's, so early that it is not the test's.
+    config["limits"]["handshake"] = "30s"
+    proxy.reload()
+    with plain_from(balanced, "127.0.0.2") as cut, plain_from(balanced, "127.0.0.2") as check:
+        cut.sendall(v2()[:20])
+        check.sendall(v2(command=0))  # how a balancer looks whether we are there
+    for reason, num in before.items():
+        proxy.wait_metric(num + 1, "handshakes_failed_total", reason=reason)
+
+
+def test_the_clients_address_counts_not_the_balancers(balanced, config, three):
+    config["limits"] = {**config["limits"], "address_connections": 1}
+    use(balanced, config, pool("web", *(o.address for o in three), balance="hash_client"))
+
+    @contextlib.contextmanager
+    def client_of(source):
+        with plain_from(balanced, "127.0.0.2") as plain:
+            plain.sendall(v2(source))
+            with balanced.context().wrap_socket(plain, server_hostname="demo.test") as client:
+                client.sendall(b"?")
+                yield client.recv(10)
+
+    refused = balanced.proxy.metric("connections_refused_total", reason="address_connections")
+    sources = ["192.0.2.%d" % i for i in range(1, 13)]
+    with contextlib.ExitStack() as opened:
+        first = [opened.enter_context(client_of(source)) for source in sources]
+        assert len(set(first)) == 3, first
+        with pytest.raises(OSError), client_of(sources[0]):
+            pass
+    balanced.proxy.wait_metric(refused + 1, "connections_refused_total",
+                               reason="address_connections")
+    wait_until(lambda: balanced.proxy.metric("connections_open") == 0, "the end of all")
+    for source, answer in zip(sources, first):
+        with client_of(source) as again:
+            assert again == answer
+        wait_until(lambda: balanced.proxy.metric("connections_open") == 0, "its end")
