@@ -35,7 +35,10 @@ struct chain {
   // (proxy/grace.h); a worker that loads it uses it within one callback, or takes
   // a reference.
   _Atomic(struct tls_dc *) dc;
-  void *supply;  // of whoever keeps it supplied with DCs; the control thread's alone
+  // Of whoever keeps it supplied with DCs; the control thread's alone.
+  void *supply;
+  struct chain *supply_next;  // that has the same
+  struct chain **supply_link;
 };
 
 // chain_load reads the PEM chain at `path` (leaf first) and the OCSP response at

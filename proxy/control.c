@@ -186,9 +186,7 @@ static void put_in_force(struct control *control, struct plan *plan) {
   control->site = site;
   memory_watch_set(control->memory, site->options.limits.memory);
   ticket_schedule_put(&control->ticket_schedule, site);
-  if (credentials_set_site(control->credentials, site) != STATUS_OK) {
-    log_error(0, "credentials", "reason=no_memory");
-  }
+  credentials_set_site(control->credentials, site);
   if (control->lookup != NULL) {
     lookup_set_site(control->lookup, site);
   }
@@ -247,7 +245,7 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
   TRY(listeners_open(&plan.listeners, &plan.site->options, &control->listeners, NULL,
                      control->num_workers, err));
   TRY(plan_views(&plan, control, err));
-  TRY(credentials_prepare(control->credentials, plan.site));
+  credentials_prepare(control->credentials, plan.site);
   warn_of_ignored(&control->site->options, &plan.site->options);
   put_in_force(control, &plan);
 
@@ -448,6 +446,7 @@ static void add_status(void *arg, json_t *object) {
   (void)json_object_set_new(object, "listeners", list_listeners(control));
   (void)json_object_set_new(object, "key_servers", list_key_servers(control));
   (void)json_object_set_new(object, "origins", origins_list(control->origins));
+  (void)json_object_set_new(object, "credentials", credentials_status(control->credentials));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
   if (control->lookup != NULL) {
     lookup_add_status(control->lookup, object);
@@ -940,7 +939,8 @@ enum status control_start(struct control *control, struct errmsg *err) {
   struct plan plan = {0};
 
   TRY(make_workers(control, err));
-  TRY(credentials_new(&control->credentials, control->loop, control->grace));
+  TRY(credentials_new(&control->credentials, control->loop, control->grace, control->workers,
+                      control->num_workers));
   if (control->lookup != NULL) {
     lookup_on_change(control->lookup, on_name_changed, control);
   }

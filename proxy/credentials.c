@@ -2,881 +2,569 @@
 #include "proxy/credentials.h"
 
 #include <inttypes.h>
-#include <openssl/ec_key.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/nid.h>
-#include <openssl/pool.h>
 #include <openssl/rand.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/tls/dc_check.h"
-#include "proxy/dc_request.h"
+#include "proxy/dc_issuers.h"
+#include "proxy/dc_keys.h"
+#include "proxy/dc_leaf.h"
+#include "proxy/dc_names.h"
+#include "proxy/dc_schedule.h"
+#include "proxy/heat.h"
+#include "proxy/worker.h"
 
-#define MAX_BATCHES 4      // under way at once
-#define TICK_MIN_MS 10     // between two looks at what is due
-#define TICK_MAX_MS 1000   // also the longest a jump of the wall clock goes unseen
-#define JITTER_PERCENT 10  // of half the life: a fleet must not ask at once
-#define MAX_BACKOFF_SHIFT 20
-#define ISSUER_SKEW_S 3600  // how far an issuer's clock may be ahead of ours
-#define URL_MAX_LEN 2048
-// A name of the store that is visited once, and evicted soon, is not worth a credential.
-#define COLD_MS 500
-#define BUDGET_MS 100           // until it is looked at again
-#define SAVED_MS INT64_C(2000)  // of the budget for names new to the cache
-
-// What is asked for one chain. Counted, as a batch under way refers to it: by the
-// list, and by the batch.
-struct want {
-  unsigned num_refs;
-  struct chain *chain;  // NULL: the chain has gone
-  // Of the credential in force; key NULL: none.
-  EVP_PKEY *key;
-  uint8_t *dc;
-  size_t dc_len;
-  int64_t ends_s;
-  const struct tls_chain *made_for;  // what the prepared object shows
-  EVP_PKEY *next_key;                // of the one asked for
-  struct chain *next_chain;          // while a site replaces another
-  bool is_kept;
-  bool is_asked;
-  bool is_cached;       // of a name in the cache, rather than of the site
-  size_t place;         // among those
-  int64_t due_wall_ms;  // renewal
-  int64_t due_ms;       // back-off (monotonic)
-  unsigned num_failures;
-  const char *why;  // the last failure, static
-};
-
-struct batch {
-  struct batch *next;
-  struct credentials *credentials;
-  uint64_t id;
-  unsigned issuer;
-  char *url;
-  size_t num;
-  struct want *wants[];
-};
-
-enum fetch_result {
-  FETCH_OK,
-  FETCH_TRANSPORT,
-  FETCH_HTTP,
-  FETCH_ANSWER,
-  FETCH_REFUSED,
-  FETCH_BAD,
-  FETCH_NUM
-};
-static const char *const fetch_names[FETCH_NUM] = {
-    [FETCH_OK] = "ok",
-    [FETCH_TRANSPORT] = "no_connection",
-    [FETCH_HTTP] = "http_status",
-    [FETCH_ANSWER] = "bad_answer",
-    [FETCH_REFUSED] = "refused",
-    [FETCH_BAD] = "bad_credential",
-};
+#define TICK_MIN_MS 10   // between two looks at what is due
+#define TICK_MAX_MS 250  // between two looks at the workers' heat
+#define OTHER_LEVEL 0.5  // what a handshake counts for a level that did not answer it
+#define UNFIT_MS 60000   // until a leaf that may not delegate now is looked at again
+#define LINES_PER_S 10   // of the log, for credentials that came
+// Measured (docs/deputy-proxy.md, "How many, and which"): what a credential takes besides its
+// leaf's record, key included, and what a record takes.
+#define BYTES_OF_CREDENTIAL 1000
+#define BYTES_OF_RECORD (sizeof(struct dc_leaf) + 80)
 
 struct credentials {
   struct loop *loop;
   struct grace *grace;
-  struct http_client *client;
   struct timer timer;
+  struct worker *const *workers;
+  size_t num_workers;
   struct site *site;
-  struct want **wants;  // sorted by leaf
-  size_t num_wants;
-  struct want **cached;  // of names in the cache, in no order
-  size_t num_cached;
-  size_t cached_room;
-  int64_t budget;     // chains new to the cache that may be asked for, in thousandths
-  int64_t budget_ms;  // when it was last filled up
-  struct batch *batches;
-  size_t num_batches;
-  unsigned issuer;  // the last that served
-  struct counter results[FETCH_NUM];
-  struct counter faults[DC_FAULT_NUM];
+  struct dc_schedule schedule;
+  struct dc_issuers issuers;
+  uint64_t generation;  // of the issuers
+  struct dc_fetch *fetch;
+  struct dc_keys keys;
+  struct dc_leaves leaves;
+  struct dc_names names;
+  uint64_t num_ended;
+  uint64_t results[DC_RESULT_NUM];
+  uint64_t faults[DC_FAULT_NUM];
 };
 
-// --- wants ---------------------------------------------------------------------------
+// --- times and terms -------------------------------------------------------------------
 
-static void drop_credential(struct want *want) {
-  EVP_PKEY_free(want->key);
-  free(want->dc);
-  want->key = NULL;
-  want->dc = NULL;
-  want->dc_len = 0;
-  want->ends_s = 0;
-  want->made_for = NULL;
-}
-
-static void unref_want(struct want *want) {
-  want->num_refs -= 1;
-  if (want->num_refs == 0) {
-    drop_credential(want);
-    EVP_PKEY_free(want->next_key);
-    free(want);
-  }
-}
-
-static size_t num_all(const struct credentials *c) { return c->num_wants + c->num_cached; }
-
-static struct want *want_at(const struct credentials *c, size_t i) {
-  return i < c->num_wants ? c->wants[i] : c->cached[i - c->num_wants];
-}
-
-// Any want for this leaf: of two chains with one leaf, the first in the list.
-static struct want *find_want(const struct credentials *c, const uint8_t sha256[32]) {
-  size_t low = 0;
-  size_t high = c->num_wants;
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-    int order = memcmp(c->wants[middle]->chain->info.sha256, sha256, 32);
-    if (order == 0) {
-      return c->wants[middle];
-    }
-    if (order < 0) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return NULL;
-}
-
-static struct bytes leaf_der(const struct chain *chain) {
-  return bytes_of(CRYPTO_BUFFER_data(chain->certs[0]), CRYPTO_BUFFER_len(chain->certs[0]));
-}
-
-// --- putting one in force --------------------------------------------------------------
-
-static void free_dc(void *arg) { tls_dc_unref(arg); }
-
-// Swaps `dc` (may be NULL; taken) in. What was there goes when no worker can be
-// reading it.
-static void swap_dc(struct credentials *c, struct chain *chain, struct tls_dc *dc) {
-  struct tls_dc *old = atomic_exchange_explicit(&chain->dc, dc, memory_order_acq_rel);
-  if (old != NULL) {
-    grace_after(c->grace, free_dc, old);
-  }
-}
-
-static enum status make_dc(struct tls_dc **out, const struct want *want,
-                           const struct chain *chain) {
-  return tls_dc_new(out, chain_tls(chain, clock_wall_s()), bytes_of(want->dc, want->dc_len),
-                    want->key, want->ends_s);
-}
-
-static void put_in_force(struct credentials *c, struct want *want) {
-  struct tls_dc *dc = NULL;
-  enum status st = make_dc(&dc, want, want->chain);
-  if (st != STATUS_OK) {
-    log_error(0, "dc_not_installed", "path=%s reason=%s", want->chain->path, status_name(st));
-    return;
-  }
-  want->made_for = chain_tls(want->chain, clock_wall_s());
-  swap_dc(c, want->chain, dc);
-}
-
-// --- times -----------------------------------------------------------------------------
-
+static int64_t now_ms(const struct credentials *c) { return loop_now_ms(c->loop); }
 static int64_t wall_ms(void) { return clock_wall_us() / 1000; }
 
-// A random number from -limit to limit.
-static int64_t random_within(int64_t limit) {
+static uint64_t random_number(void) {
   uint64_t random = 0;
   RAND_bytes((uint8_t *)&random, sizeof(random));
-  return (int64_t)(random % (uint64_t)(2 * limit + 1)) - limit;
+  return random;
 }
 
 static int64_t lifetime_s(const struct credentials *c, const struct chain *chain, int64_t now_s) {
-  const struct dc_options *options = &c->site->options.dc;
-  int64_t wanted = options->lifetime_ms / 1000;
+  int64_t wanted = c->site->options.dc.lifetime_ms / 1000;
   // RFC 9345, section 4: not past the certificate; strictly before is what Fizz wants.
   int64_t left = chain->info.not_after_s - now_s - 1;
   return wanted < left ? wanted : left;
 }
 
 // Is a credential for this chain of any use now?
-static bool is_wanted(const struct credentials *c, const struct want *want, int64_t now_s) {
-  const struct cert_info *info = &want->chain->info;
-  int64_t margin_s = c->site->options.dc.margin_ms / 1000;
-  return now_s >= info->not_before_s && lifetime_s(c, want->chain, now_s) > margin_s;
+static bool is_fit(const struct credentials *c, const struct chain *chain, int64_t now_s) {
+  return now_s >= chain->info.not_before_s &&
+         lifetime_s(c, chain, now_s) > c->site->options.dc.margin_ms / 1000;
 }
 
-static void plan_renewal(struct want *want, int64_t now_s) {
-  int64_t half_ms = (want->ends_s - now_s) * 1000 / 2;
-  want->due_wall_ms = wall_ms() + half_ms + random_within(half_ms * JITTER_PERCENT / 100);
-}
-
-static void plan_retry(struct credentials *c, struct want *want) {
+// May it have one at all, by the configuration of now?
+static bool may_have(const struct credentials *c, const struct dc_leaf *leaf) {
   const struct options *options = &c->site->options;
-  unsigned num_issuers = (unsigned)options->issuers.num_urls;
-  int64_t after_ms = 0;
-  want->num_failures += 1;
-  // Each issuer is asked once before there is any waiting.
-  if (want->num_failures % num_issuers == 0) {
-    unsigned shift = want->num_failures / num_issuers - 1;
-    after_ms = options->dc.retry_min_ms << (shift < MAX_BACKOFF_SHIFT ? shift : MAX_BACKOFF_SHIFT);
-    if (after_ms > options->dc.retry_max_ms) {
-      after_ms = options->dc.retry_max_ms;
-    }
-    after_ms -= (after_ms + random_within(after_ms)) / 4;  // half to all of it
-  }
-  want->due_ms = loop_now_ms(c->loop) + after_ms;
+  return leaf->chains != NULL && options_has_issuers(options) &&
+         (leaf->num_configured > 0 || options->store.may_use_dc);
 }
 
-// --- answers ---------------------------------------------------------------------------
+// --- leaves come and go ------------------------------------------------------------------
 
-static void fail(struct credentials *c, struct want *want, const struct batch *batch,
-                 enum fetch_result result, const char *why, const char *details) {
+static void drop(struct credentials *c, struct dc_leaf *leaf) {
+  dc_leaf_drop(leaf, c->grace);
+  dc_schedule_drop(&c->schedule, &leaf->entry);
+}
+
+// Its chains have changed: what it is now, and whether it is anything at all.
+static void settle(struct credentials *c, struct dc_leaf *leaf) {
+  const enum dc_standing standing = leaf->num_configured > 0 ? DC_CONFIGURED
+                                    : leaf->chains != NULL   ? DC_CACHED
+                                                             : DC_LOOSE;
+  if (standing == DC_LOOSE && !leaf->entry.is_held && leaf->entry.queue != DC_QUEUE_ASKED) {
+    dc_leaves_remove(&c->leaves, &c->schedule, leaf);
+    return;
+  }
+  if (standing == DC_CONFIGURED || leaf->entry.standing != (int8_t)standing) {
+    dc_schedule_stand(&c->schedule, &leaf->entry, standing, now_ms(c));
+  }
+}
+
+static void attach(struct credentials *c, struct chain *chain, bool is_configured) {
+  struct dc_leaf *leaf = NULL;
+  // Never an RSA leaf: clients abort on its credentials (cert.h).
+  if (!chain->info.may_delegate || chain->supply != NULL) {
+    return;
+  }
+  leaf = dc_leaves_get(&c->leaves, &c->schedule, chain->info.sha256);
+  if (leaf == NULL) {
+    return;
+  }
+  dc_leaf_attach(leaf, chain, is_configured, c->grace);
+  settle(c, leaf);
+  if (leaf->entry.is_held) {
+    dc_schedule_set_event(&c->schedule, &leaf->entry, dc_leaf_event_ms(leaf, clock_wall_s()));
+  }
+}
+
+static void attach_name(struct credentials *c, const struct cert_name *name, bool is_configured) {
+  for (size_t i = 0; i < name->num_levels; i++) {
+    for (size_t j = 0; j < name->levels[i].num_chains; j++) {
+      attach(c, name->levels[i].chains[j], is_configured);
+    }
+  }
+  dc_names_add(&c->names, name);
+}
+
+static void detach(struct credentials *c, struct chain *chain, bool is_configured) {
+  struct dc_leaf *leaf = chain->supply;
+  if (leaf == NULL) {
+    return;
+  }
+  dc_leaf_detach(chain, is_configured);
+  // Names leave the cache and come back; what was configured away was meant to go.
+  if (is_configured && leaf->chains == NULL && leaf->entry.is_held) {
+    drop(c, leaf);
+  }
+  settle(c, leaf);
+}
+
+static void detach_name(struct credentials *c, const struct cert_name *name, bool is_configured) {
+  dc_names_remove(&c->names, name);
+  for (size_t i = 0; i < name->num_levels; i++) {
+    for (size_t j = 0; j < name->levels[i].num_chains; j++) {
+      detach(c, name->levels[i].chains[j], is_configured);
+    }
+  }
+}
+
+static void make_room(struct credentials *c) {
+  struct dc_entry *coldest = NULL;
+  while ((coldest = dc_schedule_evict(&c->schedule, now_ms(c))) != NULL) {
+    struct dc_leaf *leaf = dc_leaf_of(coldest);
+    dc_leaf_drop(leaf, c->grace);
+    settle(c, leaf);
+  }
+}
+
+// --- answers -------------------------------------------------------------------------------
+
+static void accept_credential(struct credentials *c, struct dc_leaf *leaf, struct dc_item *item) {
   static struct log_gate gate;
   uint64_t num_held = 0;
-  want->why = why;
-  counter_add_own(&c->results[result], 1);
-  plan_retry(c, want);
-  if (log_gate_pass(&gate, 5, &num_held)) {
-    log_warn(0, "dc_failed",
-             "path=%s issuer=%s reason=%s details=\"%s\" failures=%u retry_ms=%" PRId64
-             " held=%" PRIu64,
-             want->chain->path, batch->url, why, details, want->num_failures,
-             want->due_ms - loop_now_ms(c->loop), num_held);
-  }
-}
-
-// Everything a client would check, and that it is no longer than what was asked.
-static enum status check(struct credentials *c, const struct want *want, struct bytes in,
-                         enum dc_fault *fault, int64_t *out_ends_s) {
-  const struct chain *chain = want->chain;
-  const struct dc_options *options = &c->site->options.dc;
-  int64_t now_s = clock_wall_s();
-  struct dc dc;
-  enum status st = dc_check(&dc, fault, in, leaf_der(chain), &chain->info, want->next_key, now_s,
-                            options->margin_ms / 1000);
-  if (st == STATUS_OK) {
-    *out_ends_s = dc_expiry_s(&dc, chain->info.not_before_s);
-    // A short life is the only protection of a stolen key; an issuer does not
-    // choose a longer one for us.
-    if (*out_ends_s > now_s + options->lifetime_ms / 1000 + ISSUER_SKEW_S) {
-      *fault = DC_FAULT_TOO_LONG;
-      st = STATUS_FORMAT;
-    }
-  }
-  counter_add_own(&c->faults[*fault], 1);
-  ERR_clear_error();
-  return st;
-}
-
-static void accept_credential(struct credentials *c, struct want *want, uint8_t **dc, size_t dc_len,
-                              int64_t ends_s) {
+  const int64_t now_s = clock_wall_s();
+  const int64_t margin_s = c->site->options.dc.margin_ms / 1000;
   char when[CLOCK_RFC3339_LEN];
-  EVP_PKEY_free(want->key);
-  free(want->dc);
-  want->key = want->next_key;
-  want->next_key = NULL;
-  want->dc = *dc;
-  *dc = NULL;
-  want->dc_len = dc_len;
-  want->ends_s = ends_s;
-  want->num_failures = 0;
-  want->why = NULL;
-  counter_add_own(&c->results[FETCH_OK], 1);
-  plan_renewal(want, clock_wall_s());
-  put_in_force(c, want);
-  log_info(0, "dc_renewed", "path=%s ends=%s", want->chain->path,
-           clock_format_rfc3339(when, ends_s));
+
+  dc_leaf_put(leaf, &item->key, &item->dc, item->dc_len, item->ends_s, c->grace);
+  dc_schedule_put(&c->schedule, &leaf->entry, (leaf->ends_s - now_s) * 1000,
+                  (leaf->ends_s - margin_s) * 1000, dc_leaf_event_ms(leaf, now_s), wall_ms());
+  if (log_gate_pass(&gate, LINES_PER_S, &num_held)) {
+    log_info(0, "dc_renewed", "path=%s ends=%s held=%" PRIu64, dc_leaf_name(leaf),
+             clock_format_rfc3339(when, leaf->ends_s), num_held);
+  }
+  make_room(c);
 }
 
-static void take_entry(struct credentials *c, struct want *want, const struct batch *batch,
-                       const json_t *entry) {
-  struct errmsg err = {0};
-  enum dc_fault fault = DC_FAULT_NONE;
-  uint8_t *dc = NULL;
-  size_t dc_len = 0;
-  int64_t ends_s = 0;
-  enum status st = dc_answer_entry(&dc, &dc_len, entry, &err);
+// Of a batch that failed before it got to one leaf or another, only the first is named.
+static void log_failure(const struct dc_batch *batch, const struct dc_item *item,
+                        const struct dc_leaf *leaf) {
+  static struct log_gate gate;
+  uint64_t num_held = 0;
+  if (item->details != NULL && log_gate_pass(&gate, 5, &num_held)) {
+    log_warn(0, "dc_failed",
+             "path=%s issuer=%s reason=%s details=\"%s\" failures=%u batch=%zu held=%" PRIu64,
+             dc_leaf_name(leaf), batch->url, item->why, item->details, leaf->entry.num_failures,
+             batch->num, num_held);
+  }
+}
 
-  if (st == STATUS_REFUSED) {
-    fail(c, want, batch, FETCH_REFUSED, "issuer_refused", err.text);
-  } else if (st != STATUS_OK) {
-    fail(c, want, batch, FETCH_ANSWER, "bad_answer", err.text);
-  } else if (check(c, want, bytes_of(dc, dc_len), &fault, &ends_s) != STATUS_OK) {
-    fail(c, want, batch, FETCH_BAD, dc_fault_name(fault), "the credential does not pass");
+static void reject(struct credentials *c, struct dc_leaf *leaf, const struct dc_batch *batch,
+                   const struct dc_item *item) {
+  const uint32_t all = (1u << c->issuers.num) - 1;
+  leaf->why = item->why;
+  if (item->result == DC_RESULT_NO_CONNECTION) {
+    dc_schedule_return(&c->schedule, &leaf->entry);  // the issuer pauses, not the leaf
   } else {
-    c->issuer = batch->issuer;
-    accept_credential(c, want, &dc, dc_len, ends_s);
-  }
-  free(dc);
-}
-
-static void fail_all(struct credentials *c, struct batch *batch, enum fetch_result result,
-                     const char *why, const char *details) {
-  for (size_t i = 0; i < batch->num; i++) {
-    if (batch->wants[i]->chain != NULL) {
-      fail(c, batch->wants[i], batch, result, why, details);
+    leaf->avoided |= batch->generation == c->generation ? 1u << batch->issuer : 0;
+    if ((leaf->avoided & all) == all) {
+      leaf->avoided = 0;
+      dc_schedule_fail(&c->schedule, &leaf->entry, item->is_firm, now_ms(c));
+    } else {
+      dc_schedule_return(&c->schedule, &leaf->entry);  // to the next issuer
     }
   }
+  log_failure(batch, item, leaf);
 }
 
-static void take_answer(struct credentials *c, struct batch *batch,
-                        const struct http_answer *answer) {
-  struct errmsg err = {0};
-  char details[64];
-  json_t *results = NULL;
+static void take_item(struct credentials *c, const struct dc_batch *batch, struct dc_item *item) {
+  struct dc_leaf *leaf = item->owner;
+  c->results[item->result] += 1;
+  c->faults[item->fault] += 1;
+  if (item->result == DC_RESULT_OK && (leaf->chains == NULL || may_have(c, leaf))) {
+    accept_credential(c, leaf, item);
+    return;
+  }
+  if (item->result == DC_RESULT_OK) {
+    dc_schedule_rest(&c->schedule, &leaf->entry);
+  } else {
+    reject(c, leaf, batch, item);
+  }
+  settle(c, leaf);
+}
 
-  if (answer->st != STATUS_OK) {
-    fail_all(c, batch, FETCH_TRANSPORT, "no_connection", answer->message);
-    return;
-  }
-  if (answer->code != 200) {
-    (void)snprintf(details, sizeof(details), "HTTP status %d", answer->code);
-    fail_all(c, batch, FETCH_HTTP, "http_status", details);
-    return;
-  }
-  results = dc_answer_parse(answer->body, batch->num, &err);
-  if (results == NULL) {
-    fail_all(c, batch, FETCH_ANSWER, "bad_answer", err.text);
-    return;
+static void on_batch(void *arg, struct dc_batch *batch) {
+  struct credentials *c = arg;
+  if (batch->generation == c->generation) {
+    dc_issuers_end(&c->issuers, batch->issuer, batch->is_failed, now_ms(c));
   }
   for (size_t i = 0; i < batch->num; i++) {
-    if (batch->wants[i]->chain != NULL) {
-      take_entry(c, batch->wants[i], batch, json_array_get(results, i));
-    }
+    take_item(c, batch, &batch->items[i]);
   }
-  json_decref(results);
-}
-
-// --- batches ----------------------------------------------------------------------------
-
-static void free_batch(struct batch *batch) {
-  for (size_t i = 0; i < batch->num; i++) {
-    batch->wants[i]->is_asked = false;
-    EVP_PKEY_free(batch->wants[i]->next_key);
-    batch->wants[i]->next_key = NULL;
-    unref_want(batch->wants[i]);
-  }
-  free(batch->url);
-  free(batch);
-}
-
-static void unlink_batch(struct credentials *c, struct batch *batch) {
-  struct batch **at = &c->batches;
-  while (*at != batch) {
-    at = &(*at)->next;
-  }
-  *at = batch->next;
-  c->num_batches -= 1;
-}
-
-static void on_tick(void *arg);
-
-static void on_answer(void *arg, const struct http_answer *answer) {
-  struct batch *batch = arg;
-  struct credentials *c = batch->credentials;
-  unlink_batch(c, batch);
-  take_answer(c, batch, answer);
-  free_batch(batch);
   timer_arm_ms(&c->timer, 0);
 }
 
-static EVP_PKEY *new_key(void) {
-  EVP_PKEY *key = EVP_PKEY_new();
-  EC_KEY *ec = EC_KEY_new_by_curve_name(NID_X9_62_prime256v1);
-  if (key == NULL || ec == NULL || EC_KEY_generate_key(ec) != 1 ||
-      EVP_PKEY_set1_EC_KEY(key, ec) != 1) {
-    EVP_PKEY_free(key);
-    key = NULL;
-  }
-  EC_KEY_free(ec);
-  return key;
+// --- asking --------------------------------------------------------------------------------
+
+// Batches that are being filled, one for each issuer.
+struct filling {
+  struct dc_batch *batches[DC_ISSUERS_MAX];
+  uint32_t open;
+};
+
+static void send_batch(struct filling *filling, unsigned issuer) {
+  dc_batch_send(filling->batches[issuer]);
+  filling->batches[issuer] = NULL;
+  filling->open &= ~(1u << issuer);
 }
 
-// Adds a want to a batch: with a new key, as each credential has its own.
-static enum status add_to_batch(struct credentials *c, struct batch *batch, json_t *entries,
-                                struct want *want) {
-  int64_t now_s = clock_wall_s();
-  json_t *entry = NULL;
-  want->next_key = new_key();
-  if (want->next_key == NULL) {
-    return STATUS_MEMORY;
-  }
-  entry = dc_request_entry(leaf_der(want->chain), want->chain->info.sha256, want->next_key,
-                           lifetime_s(c, want->chain, now_s));
-  if (json_array_append_new(entries, entry) != 0) {
-    EVP_PKEY_free(want->next_key);
-    want->next_key = NULL;
-    return STATUS_MEMORY;
-  }
-  want->is_asked = true;
-  want->num_refs += 1;
-  batch->wants[batch->num++] = want;
-  return STATUS_OK;
-}
-
-static enum status send_batch(struct credentials *c, struct batch *batch, json_t **entries) {
-  const struct issuer_options *issuers = &c->site->options.issuers;
-  const struct http_identity identity = {issuers->tls.ca, issuers->tls.certificate,
-                                         issuers->tls.key};
-  struct http_call call = {
-      .method = "POST",
-      .limit_ms = issuers->timeout_ms,
-      .max_answer_len = DC_ANSWER_MAX_LEN,
-      .identity = &identity,
-  };
-  char *body = dc_request_body(*entries);
-  enum status st = STATUS_OK;
-
-  *entries = NULL;
-  if (body == NULL) {
-    return STATUS_MEMORY;
-  }
-  call.url = batch->url;
-  call.body = bytes_text(body);
-  st = http_client_start(&batch->id, c->client, &call, on_answer, batch);
-  free(body);
-  return st;
-}
-
-static char *url_of(const char *base) {
-  char url[URL_MAX_LEN];
-  size_t len = strlen(base);
-  while (len > 0 && base[len - 1] == '/') {
-    len -= 1;
-  }
-  if (snprintf(url, sizeof(url), "%.*s%s", (int)len, base, DC_REQUEST_PATH) >= (int)sizeof(url)) {
-    return NULL;
-  }
-  return strdup(url);
-}
-
-static struct batch *new_batch(struct credentials *c, unsigned issuer) {
-  size_t max = (size_t)c->site->options.dc.batch;
-  struct batch *batch = calloc(1, sizeof(*batch) + max * sizeof(struct want *));
+static struct dc_batch *batch_for(struct credentials *c, struct filling *filling, unsigned issuer) {
+  struct dc_batch *batch = filling->batches[issuer];
   if (batch == NULL) {
-    return NULL;
-  }
-  batch->credentials = c;
-  batch->issuer = issuer;
-  batch->url = url_of(c->site->options.issuers.urls[issuer]);
-  if (batch->url == NULL) {
-    free(batch);
-    return NULL;
+    batch = dc_fetch_new_batch(c->fetch, &c->site->options, issuer,
+                               dc_issuers_window(&c->issuers, issuer));
+    if (batch != NULL) {
+      batch->generation = c->generation;
+      filling->batches[issuer] = batch;
+      filling->open |= 1u << issuer;
+      dc_issuers_begin(&c->issuers, issuer);
+    }
   }
   return batch;
 }
 
-static bool is_due(const struct credentials *c, const struct want *want, int64_t now_s) {
-  return !want->is_asked && loop_now_ms(c->loop) >= want->due_ms &&
-         (want->key == NULL || wall_ms() >= want->due_wall_ms) && is_wanted(c, want, now_s);
-}
-
-// --- the budget for names that are new to the cache ---
-
-static void fill_budget(struct credentials *c) {
-  const int64_t per_s = c->site->options.store.dc_per_s;
-  const int64_t now_ms = loop_now_ms(c->loop);
-  c->budget += (now_ms - c->budget_ms) * per_s;
-  c->budget_ms = now_ms;
-  if (c->budget > SAVED_MS * per_s) {
-    c->budget = SAVED_MS * per_s;
-  }
-}
-
-static bool take_budget(struct credentials *c, const struct want *want) {
-  if (!want->is_cached || want->key != NULL || want->num_failures > 0) {
+// Adds one leaf to a batch; false: that is all for now.
+static bool ask(struct credentials *c, struct filling *filling, struct dc_leaf *leaf) {
+  const int64_t now_s = clock_wall_s();
+  struct dc_batch *batch = NULL;
+  int issuer = 0;
+  if (!may_have(c, leaf)) {
+    dc_schedule_rest(&c->schedule, &leaf->entry);
     return true;
   }
-  if (c->budget < 1000) {
+  if (!is_fit(c, leaf->chains, now_s)) {
+    dc_schedule_put_off(&c->schedule, &leaf->entry, UNFIT_MS, now_ms(c));
+    return true;
+  }
+  issuer = dc_issuers_choose(&c->issuers, leaf->avoided, filling->open, now_ms(c));
+  if (issuer == DC_ISSUERS_NONE) {  // those that are left to it have a pause
+    leaf->avoided = 0;
+    dc_schedule_fail(&c->schedule, &leaf->entry, false, now_ms(c));
+    return true;
+  }
+  batch = issuer < 0 ? NULL : batch_for(c, filling, (unsigned)issuer);
+  if (batch == NULL || dc_batch_add(batch, leaf, leaf->chains, dc_keys_get(&c->keys, now_ms(c)),
+                                    lifetime_s(c, leaf->chains, now_s)) != STATUS_OK) {
+    dc_schedule_return(&c->schedule, &leaf->entry);
     return false;
   }
-  c->budget -= 1000;
+  if (batch->num == batch->room) {
+    send_batch(filling, (unsigned)issuer);
+  }
   return true;
 }
 
-static unsigned issuer_for(const struct credentials *c, const struct want *want) {
-  return (c->issuer + want->num_failures) % (unsigned)c->site->options.issuers.num_urls;
-}
-
-// Asks one issuer for what is due and would go to it, starting with wants[first].
-static void ask(struct credentials *c, size_t first, int64_t now_s) {
-  unsigned issuer = issuer_for(c, want_at(c, first));
-  struct batch *batch = new_batch(c, issuer);
-  json_t *entries = json_array();
-  size_t max = (size_t)c->site->options.dc.batch;
-
-  if (batch == NULL || entries == NULL) {
-    json_decref(entries);
-    free(batch);
-    return;  // the next tick tries again
+static void ask_all(struct credentials *c) {
+  struct filling filling = {0};
+  bool is_more = true;
+  while (is_more && dc_issuers_choose(&c->issuers, 0, filling.open, now_ms(c)) >= 0) {
+    struct dc_entry *entry = dc_schedule_next(&c->schedule, now_ms(c), wall_ms());
+    is_more = entry != NULL && ask(c, &filling, dc_leaf_of(entry));
   }
-  for (size_t i = first; i < num_all(c) && batch->num < max; i++) {
-    struct want *want = want_at(c, i);
-    if (is_due(c, want, now_s) && issuer_for(c, want) == issuer && take_budget(c, want) &&
-        add_to_batch(c, batch, entries, want) != STATUS_OK) {
-      break;
+  for (unsigned i = 0; i < DC_ISSUERS_MAX; i++) {
+    if (filling.batches[i] != NULL) {
+      send_batch(&filling, i);
     }
   }
-  if (batch->num == 0 || send_batch(c, batch, &entries) != STATUS_OK) {
-    fail_all(c, batch, FETCH_TRANSPORT, "no_memory", "");
-    json_decref(entries);
-    free_batch(batch);
-    return;
-  }
-  batch->next = c->batches;
-  c->batches = batch;
-  c->num_batches += 1;
 }
 
-// --- the clock ----------------------------------------------------------------------------
+// --- the clock -------------------------------------------------------------------------------
 
-// What has ended is of no use to anybody: the key goes.
-static void drop_ended(struct credentials *c, struct want *want, int64_t now_s) {
-  if (want->key != NULL && now_s > want->ends_s) {
-    log_error(0, "dc_ended", "path=%s reason=%s", want->chain->path,
-              want->why == NULL ? "none" : want->why);
-    swap_dc(c, want->chain, NULL);
-    drop_credential(want);
+static void on_note(void *arg, uint32_t number, unsigned level) {
+  struct credentials *c = arg;
+  const struct dc_name *name = dc_names_find(&c->names, number);
+  for (size_t i = 0; name != NULL && i < name->num; i++) {
+    struct dc_leaf *leaf = name->leaves[i].leaf;
+    if (may_have(c, leaf)) {
+      dc_schedule_want(&c->schedule, &leaf->entry,
+                       name->leaves[i].level == level ? 1.0 : OTHER_LEVEL, now_ms(c));
+    }
   }
 }
 
-static int64_t look_at(struct credentials *c, size_t i, int64_t now_s) {
-  struct want *want = want_at(c, i);
-  int64_t wait_ms = TICK_MAX_MS;
-  const bool is_new = want->is_cached && want->key == NULL && want->num_failures == 0;
-
-  drop_ended(c, want, now_s);
-  if (want->key != NULL && want->made_for != chain_tls(want->chain, now_s)) {
-    put_in_force(c, want);  // the staple has ended; below API version 32 of no effect
+static void look_at_ends(struct credentials *c) {
+  static struct log_gate gate;
+  uint64_t num_held = 0;
+  struct dc_entry *entry = NULL;
+  while ((entry = dc_schedule_event(&c->schedule, wall_ms())) != NULL) {
+    struct dc_leaf *leaf = dc_leaf_of(entry);
+    const int64_t now_s = clock_wall_s();
+    if (now_s <= leaf->ends_s) {
+      dc_leaf_refresh(leaf, c->grace);  // a staple has ended; below API version 32 of no effect
+      dc_schedule_set_event(&c->schedule, entry, dc_leaf_event_ms(leaf, now_s));
+      continue;
+    }
+    // What has ended is of no use to anybody: the key goes.
+    c->num_ended += 1;
+    if (entry->queue != DC_QUEUE_IDLE && entry->standing != DC_LOOSE &&
+        log_gate_pass(&gate, 5, &num_held)) {
+      log_error(0, "dc_ended", "path=%s reason=%s held=%" PRIu64, dc_leaf_name(leaf),
+                leaf->why == NULL ? "none" : leaf->why, num_held);
+    }
+    drop(c, leaf);
+    settle(c, leaf);
   }
-  if (is_new && c->budget < 1000) {
-    return BUDGET_MS;
-  }
-  if (is_due(c, want, now_s) && c->num_batches < MAX_BATCHES) {
-    ask(c, i, now_s);
-  }
-  if (!want->is_asked) {
-    int64_t back_off_ms = want->due_ms - loop_now_ms(c->loop);
-    int64_t renewal_ms = want->key == NULL ? 0 : want->due_wall_ms - wall_ms();
-    wait_ms = back_off_ms > renewal_ms ? back_off_ms : renewal_ms;
-  }
-  return wait_ms;
 }
 
 static void on_tick(void *arg) {
   struct credentials *c = arg;
-  int64_t now_s = clock_wall_s();
   int64_t next_ms = TICK_MAX_MS;
   if (c->site == NULL || !options_has_issuers(&c->site->options)) {
     return;
   }
-  fill_budget(c);
-  for (size_t i = 0; i < num_all(c); i++) {
-    int64_t wait_ms = look_at(c, i, now_s);
-    next_ms = wait_ms < next_ms ? wait_ms : next_ms;
+  for (size_t i = 0; i < c->num_workers; i++) {
+    heat_drain(&c->workers[i]->heat, on_note, c);
+  }
+  look_at_ends(c);
+  dc_keys_expire(&c->keys, now_ms(c));
+  ask_all(c);
+  // When issuers are busy or pause, what is due waits for them.
+  if (dc_issuers_choose(&c->issuers, 0, 0, now_ms(c)) >= 0) {
+    next_ms = dc_schedule_wait_ms(&c->schedule, now_ms(c), wall_ms(), next_ms);
+  } else {
+    next_ms = dc_issuers_wait_ms(&c->issuers, now_ms(c), next_ms);
   }
   timer_arm_ms(&c->timer, next_ms < TICK_MIN_MS ? TICK_MIN_MS : next_ms);
 }
 
 // --- sites -----------------------------------------------------------------------------------
 
-static int compare_chains(const void *a, const void *b) {
-  const struct chain *const *x = a;
-  const struct chain *const *y = b;
-  int order = memcmp((*x)->info.sha256, (*y)->info.sha256, 32);
-  if (order != 0) {
-    return order;
-  }
-  return *x < *y ? -1 : *x > *y;
+// The names of a site that are to be supplied.
+static bool is_supplied(const struct site *site, const struct cert_name *name) {
+  return options_has_issuers(&site->options) && policy_of(name)->may_use_dc;
 }
 
-struct chain_list {
-  struct chain **items;
-  size_t num;
-};
-
-static void collect(struct chain_list *list, const struct cert_name *name) {
-  for (size_t i = 0; i < name->num_levels; i++) {
-    for (size_t j = 0; j < name->levels[i].num_chains; j++) {
-      struct chain *chain = name->levels[i].chains[j];
-      // Never an RSA leaf: clients abort on its credentials (cert.h).
-      if (chain->info.may_delegate) {
-        list->items[list->num++] = chain;
+void credentials_prepare(struct credentials *c, struct site *site) {
+  size_t num = 0;
+  const struct cert_name *const *names = certstore_names(site->store, &num);
+  for (size_t i = 0; i < num; i++) {
+    for (size_t j = 0; is_supplied(site, names[i]) && j < names[i]->num_levels; j++) {
+      const struct cert_level *level = &names[i]->levels[j];
+      for (size_t k = 0; k < level->num_chains; k++) {
+        struct chain *chain = level->chains[k];
+        const struct dc_leaf *leaf = dc_leaves_find(&c->leaves, chain->info.sha256);
+        // Nobody reads it yet.
+        if (leaf != NULL && leaf->key != NULL && atomic_load(&chain->dc) == NULL) {
+          atomic_store_explicit(&chain->dc, dc_leaf_make(leaf, chain), memory_order_release);
+        }
       }
     }
   }
 }
 
-// The chains that need one, sorted by leaf: those of names that may use it.
-static enum status list_chains(struct chain_list *out, const struct site *site) {
-  size_t num_names = 0;
+static void apply_options(struct credentials *c, const struct options *options) {
+  const struct dc_options *dc = &options->dc;
+  const struct dc_limits limits = {
+      .max_held = dc->max_held,
+      .per_s = dc->per_s,
+      .life_ms = dc->lifetime_ms,
+      .retry_min_ms = dc->retry_min_ms,
+      .retry_max_ms = dc->retry_max_ms,
+  };
+  dc_schedule_set_limits(&c->schedule, &limits);
+  dc_keys_set_policy(&c->keys, dc->keys, dc->key_rotation_ms);
+  c->issuers.batch = (size_t)dc->batch;
+  c->issuers.max_under_way = (unsigned)dc->max_batches;
+  c->issuers.retry_min_ms = dc->retry_min_ms;
+  c->issuers.retry_max_ms = dc->retry_max_ms;
+  // Who was away may be another one now.
+  dc_issuers_reset(&c->issuers, (unsigned)options->issuers.num_urls);
+  c->generation += 1;
+}
+
+static void drop_if_forbidden(void *arg, struct dc_leaf *leaf) {
+  struct credentials *c = arg;
+  leaf->avoided = 0;
+  // What has no chain can come back by a name of the store alone.
+  if (leaf->entry.is_held && !may_have(c, leaf) &&
+      (leaf->chains != NULL || !options_has_issuers(&c->site->options) ||
+       !c->site->options.store.may_use_dc)) {
+    drop(c, leaf);
+    if (leaf->entry.queue != DC_QUEUE_ASKED) {
+      dc_schedule_rest(&c->schedule, &leaf->entry);
+    }
+    settle(c, leaf);
+  }
+}
+
+void credentials_set_site(struct credentials *c, struct site *site) {
+  struct site *earlier = c->site;
   size_t num = 0;
-  const struct cert_name *const *names = certstore_names(site->store, &num_names);
-
-  *out = (struct chain_list){0};
-  out->items = calloc(num_names * CERTSTORE_MAX_LEVELS * CERTSTORE_MAX_PER_LEVEL + 1,
-                      sizeof(struct chain *));
-  if (out->items == NULL) {
-    return STATUS_MEMORY;
-  }
-  for (size_t i = 0; i < num_names && options_has_issuers(&site->options); i++) {
-    if (policy_of(names[i])->may_use_dc) {
-      collect(out, names[i]);
-    }
-  }
-  qsort(out->items, out->num, sizeof(struct chain *), compare_chains);
-  for (size_t i = 0; i < out->num; i++) {
-    if (i == 0 || out->items[i] != out->items[i - 1]) {
-      out->items[num++] = out->items[i];
-    }
-  }
-  out->num = num;
-  return STATUS_OK;
-}
-
-enum status credentials_prepare(struct credentials *c, struct site *site) {
-  enum status st = STATUS_OK;
-  struct chain_list chains = {0};
-
-  TRY(list_chains(&chains, site));
-  for (size_t i = 0; i < chains.num; i++) {
-    const struct want *want = find_want(c, chains.items[i]->info.sha256);
-    struct tls_dc *dc = NULL;
-    if (want == NULL || want->key == NULL) {
-      continue;
-    }
-    if (make_dc(&dc, want, chains.items[i]) != STATUS_OK) {
-      TRY(STATUS_MEMORY);
-    }
-    atomic_store_explicit(&chains.items[i]->dc, dc, memory_order_release);
-  }
-
-out:
-  free(chains.items);
-  return st;
-}
-
-// The want that is there for this leaf goes on with the new chain.
-static struct want *reuse_want(struct credentials *c, struct chain *chain, int64_t now_s) {
-  struct want *want = find_want(c, chain->info.sha256);
-  if (want == NULL || want->is_kept) {
-    return NULL;
-  }
-  want->is_kept = true;
-  want->num_refs += 1;
-  want->next_chain = chain;
-  if (want->key != NULL) {
-    want->made_for = chain_tls(chain, now_s);
-  }
-  return want;
-}
-
-static struct want *new_want(struct chain *chain) {
-  struct want *want = calloc(1, sizeof(*want));
-  if (want != NULL) {
-    want->num_refs = 1;
-    want->next_chain = chain;
-    want->is_kept = true;
-  }
-  return want;
-}
-
-static void replace_wants(struct credentials *c, struct want **wants, size_t num) {
-  for (size_t i = 0; i < c->num_wants; i++) {
-    if (!c->wants[i]->is_kept) {
-      c->wants[i]->chain = NULL;
-    }
-    unref_want(c->wants[i]);
-  }
-  free(c->wants);
-  c->wants = wants;
-  c->num_wants = num;
-  for (size_t i = 0; i < num; i++) {
-    wants[i]->chain = wants[i]->next_chain;
-    wants[i]->next_chain = NULL;
-    wants[i]->is_kept = false;
-  }
-}
-
-enum status credentials_set_site(struct credentials *c, struct site *site) {
-  enum status st = STATUS_OK;
-  struct chain_list chains = {0};
-  struct want **wants = NULL;
-  size_t num = 0;
-  int64_t now_s = clock_wall_s();
-
-  TRY(list_chains(&chains, site));
-  wants = calloc(chains.num + 1, sizeof(struct want *));
-  if (wants == NULL) {
-    TRY(STATUS_MEMORY);
-  }
-  for (size_t i = 0; i < chains.num; i++) {
-    wants[num] = reuse_want(c, chains.items[i], now_s);
-    if (wants[num] == NULL) {
-      wants[num] = new_want(chains.items[i]);
-    }
-    num += wants[num] != NULL ? 1 : 0;
-  }
-
-out:
-  // Even without memory the old site is about to go, and its chains with it.
-  replace_wants(c, wants, num);
+  const struct cert_name *const *names = certstore_names(site->store, &num);
   c->site = site;
-  free(chains.items);
+  apply_options(c, &site->options);
+  for (size_t i = 0; i < num; i++) {
+    if (is_supplied(site, names[i])) {
+      attach_name(c, names[i], true);
+    }
+  }
+  names = earlier == NULL ? NULL : certstore_names(earlier->store, &num);
+  for (size_t i = 0; names != NULL && i < num; i++) {
+    detach_name(c, names[i], true);
+  }
+  dc_leaves_each(&c->leaves, drop_if_forbidden, c);
+  make_room(c);
+  dc_schedule_hurry(&c->schedule);
   timer_arm_ms(&c->timer, 0);
-  return st;
 }
 
 // --- names in the cache -----------------------------------------------------------------------
 
-static void supply(struct credentials *c, struct chain *chain) {
-  struct want *want = NULL;
-  if (c->num_cached == c->cached_room) {
-    size_t room = c->cached_room == 0 ? 64 : c->cached_room * 2;
-    struct want **bigger = realloc((void *)c->cached, room * sizeof(struct want *));
-    if (bigger == NULL) {
-      return;
-    }
-    c->cached = bigger;
-    c->cached_room = room;
-  }
-  want = calloc(1, sizeof(*want));
-  if (want == NULL) {
-    return;
-  }
-  want->num_refs = 1;
-  want->chain = chain;
-  want->is_cached = true;
-  want->due_ms = loop_now_ms(c->loop) + COLD_MS;
-  want->place = c->num_cached;
-  c->cached[c->num_cached++] = want;
-  chain->supply = want;
-}
-
-static void stop_supply(struct credentials *c, struct chain *chain) {
-  struct want *want = chain->supply;
-  if (want == NULL) {
-    return;
-  }
-  chain->supply = NULL;
-  want->chain = NULL;
-  c->num_cached -= 1;
-  c->cached[want->place] = c->cached[c->num_cached];
-  c->cached[want->place]->place = want->place;
-  unref_want(want);
-}
-
-// pass_on lets the chain go on with what the same leaf had.
-static void pass_on(struct credentials *c, struct chain *chain, struct chain *earlier) {
-  struct want *want = earlier->supply;
-  earlier->supply = NULL;
-  want->chain = chain;
-  chain->supply = want;
-  if (want->key != NULL) {
-    put_in_force(c, want);
-  }
-}
-
-static struct chain *find_leaf(const struct ready *ready, const struct chain *chain) {
-  for (size_t i = 0; ready != NULL && i < ready->name.num_levels; i++) {
-    for (size_t j = 0; j < ready->name.levels[i].num_chains; j++) {
-      struct chain *found = ready->name.levels[i].chains[j];
-      if (found->supply != NULL && memcmp(found->info.sha256, chain->info.sha256, 32) == 0) {
-        return found;
+// The leaf of the earlier name at the same level, or its first.
+static const struct dc_leaf *earlier_leaf(const struct cert_name *earlier, size_t level) {
+  const struct dc_leaf *found = NULL;
+  for (size_t i = 0; i < earlier->num_levels; i++) {
+    for (size_t j = 0; j < earlier->levels[i].num_chains; j++) {
+      const struct dc_leaf *leaf = earlier->levels[i].chains[j]->supply;
+      if (leaf != NULL && (found == NULL || i == level)) {
+        found = leaf;
       }
     }
   }
-  return NULL;
+  return found;
+}
+
+// A name with new certificates is as hot as it was: nobody should have to ask first.
+static void inherit(struct credentials *c, const struct cert_name *name,
+                    const struct cert_name *earlier) {
+  for (size_t i = 0; i < name->num_levels; i++) {
+    const struct dc_leaf *from = earlier_leaf(earlier, i);
+    for (size_t j = 0; from != NULL && j < name->levels[i].num_chains; j++) {
+      struct dc_leaf *leaf = name->levels[i].chains[j]->supply;
+      if (leaf != NULL && leaf != from && may_have(c, leaf)) {
+        dc_schedule_inherit(&c->schedule, &leaf->entry, &from->entry, now_ms(c));
+      }
+    }
+  }
 }
 
 void credentials_change(struct credentials *c, struct ready *in, struct ready *out) {
-  const bool may = c->site != NULL && options_has_issuers(&c->site->options) &&
-                   c->site->options.store.may_use_dc;
-  for (size_t i = 0; in != NULL && may && i < in->name.num_levels; i++) {
-    for (size_t j = 0; j < in->name.levels[i].num_chains; j++) {
-      struct chain *chain = in->name.levels[i].chains[j];
-      struct chain *earlier = find_leaf(out, chain);
-      if (earlier != NULL) {
-        pass_on(c, chain, earlier);
-      } else if (chain->info.may_delegate) {
-        supply(c, chain);
-      }
-    }
+  if (in != NULL) {
+    attach_name(c, &in->name, false);
   }
-  for (size_t i = 0; out != NULL && i < out->name.num_levels; i++) {
-    for (size_t j = 0; j < out->name.levels[i].num_chains; j++) {
-      stop_supply(c, out->name.levels[i].chains[j]);
-    }
+  if (in != NULL && out != NULL && c->site != NULL) {
+    inherit(c, &in->name, &out->name);
   }
-  if (in != NULL && timer_is_armed(&c->timer)) {
-    // The tick comes within its longest pause; sooner only for what is due sooner.
-    return;
+  if (out != NULL) {
+    detach_name(c, &out->name, false);
   }
-  timer_arm_ms(&c->timer, COLD_MS);
 }
 
 // --- the rest -----------------------------------------------------------------------------------
 
 void credentials_hurry(struct credentials *c) {
-  for (size_t i = 0; i < num_all(c); i++) {
-    if (want_at(c, i)->key == NULL) {
-      want_at(c, i)->due_ms = 0;
-    }
-  }
+  dc_schedule_hurry(&c->schedule);
   timer_arm_ms(&c->timer, 0);
 }
 
 const char *credentials_why(const struct credentials *c, const struct chain *chain) {
-  const struct want *want = NULL;
+  const struct dc_leaf *leaf = chain->supply;
   if (c->site == NULL || !options_has_issuers(&c->site->options)) {
     return "no issuer is configured";
   }
-  want = chain->supply != NULL ? chain->supply : find_want(c, chain->info.sha256);
-  if (want == NULL) {
+  if (leaf == NULL) {
     return "no name with this chain may use one";
   }
-  if (want->why != NULL) {
-    return want->why;
+  if (leaf->why != NULL) {
+    return leaf->why;
   }
-  if (want->is_asked) {
-    return "asked for";
+  if (!is_fit(c, chain, clock_wall_s())) {
+    return "the certificate is not valid long enough";
   }
-  return is_wanted(c, want, clock_wall_s()) ? NULL : "the certificate is not valid long enough";
+  switch ((enum dc_queue)leaf->entry.queue) {
+    case DC_QUEUE_ASKED:
+      return "asked for";
+    case DC_QUEUE_MISSING:
+      return "its turn comes";
+    case DC_QUEUE_IDLE:
+      return "no client has wanted one lately";
+    default:
+      return NULL;
+  }
 }
 
 size_t credentials_num_missing(const struct credentials *c) {
-  size_t num_missing = 0;
-  for (size_t i = 0; i < num_all(c); i++) {
-    num_missing += want_at(c, i)->key == NULL ? 1 : 0;
-  }
-  return num_missing;
+  struct credentials_counts counts;
+  credentials_count(c, &counts);
+  return counts.num_wanted - counts.num_ready;
 }
 
-void credentials_write_metrics(const struct credentials *c, struct metrics_text *text) {
-  size_t num_missing = credentials_num_missing(c);
-  metrics_family(text, "deputy_proxy_dc_fetches_total", METRIC_COUNTER,
-                 "Delegated credentials asked for, by what came of it.");
-  for (unsigned i = 0; i < FETCH_NUM; i++) {
-    metrics_sample(text, "deputy_proxy_dc_fetches_total", (double)counter_get(&c->results[i]),
-                   "result", fetch_names[i], NULL);
+void credentials_count(const struct credentials *c, struct credentials_counts *out) {
+  const struct dc_schedule *s = &c->schedule;
+  *out = (struct credentials_counts){
+      .num_kept = s->num_held_loose,
+      .max_ready = (size_t)s->limits.max_held,
+      .num_due = dc_schedule_num(s, DC_QUEUE_MISSING) + dc_schedule_num(s, DC_QUEUE_EXPIRING),
+      .num_asked = s->num_asked,
+      .num_waiting = dc_schedule_num(s, DC_QUEUE_WAITING),
+      .num_leaves = c->leaves.num,
+      .num_issuers = c->issuers.num,
+      .num_keys_made = dc_key_num_made(),
+      .num_evicted = s->num_evicted,
+      .num_no_room = s->num_no_room,
+      .num_let_go = s->num_let_go,
+      .num_ended = c->num_ended,
+  };
+  out->num_ready = dc_schedule_num_held(s) - out->num_kept;
+  out->num_wanted =
+      out->num_ready + dc_schedule_num(s, DC_QUEUE_MISSING) + s->num_asked_new + s->num_waiting_new;
+  out->bytes = dc_schedule_num_held(s) * BYTES_OF_CREDENTIAL + out->num_leaves * BYTES_OF_RECORD;
+  for (unsigned i = 0; i < c->issuers.num; i++) {
+    out->num_issuers_paused += c->issuers.items[i].pause_ends_ms > loop_now_ms(c->loop) ? 1u : 0u;
   }
-  metrics_family(text, "deputy_proxy_dc_faults_total", METRIC_COUNTER,
-                 "Delegated credentials that an issuer answered with and that did not pass.");
-  for (unsigned i = DC_FAULT_NONE + 1; i < DC_FAULT_NUM; i++) {
-    metrics_sample(text, "deputy_proxy_dc_faults_total", (double)counter_get(&c->faults[i]),
-                   "fault", dc_fault_name((enum dc_fault)i), NULL);
+  for (size_t i = 0; i < c->num_workers; i++) {
+    out->num_heat_lost += counter_get(&c->workers[i]->heat.num_lost);
   }
-  metrics_family(text, "deputy_proxy_dc_chains", METRIC_GAUGE,
-                 "Chains that are to have a delegated credential.");
-  metrics_sample(text, "deputy_proxy_dc_chains", (double)num_all(c), NULL);
-  metrics_family(text, "deputy_proxy_dc_chains_without", METRIC_GAUGE,
-                 "Of these, chains that have none now.");
-  metrics_sample(text, "deputy_proxy_dc_chains_without", (double)num_missing, NULL);
+  for (unsigned i = 0; i < DC_RESULT_NUM; i++) {
+    out->results[i] = c->results[i];
+  }
+  for (unsigned i = 0; i < DC_FAULT_NUM; i++) {
+    out->faults[i] = c->faults[i];
+  }
 }
 
-enum status credentials_new(struct credentials **out, struct loop *loop, struct grace *grace) {
+enum status credentials_new(struct credentials **out, struct loop *loop, struct grace *grace,
+                            struct worker *const *workers, size_t num_workers) {
   enum status st = STATUS_OK;
+  // Until there is a site.
+  static const struct dc_limits none = {0, 1, 1000, 1000, 1000};
   struct credentials *c = calloc(1, sizeof(*c));
 
   *out = NULL;
@@ -885,7 +573,11 @@ enum status credentials_new(struct credentials **out, struct loop *loop, struct 
   }
   c->loop = loop;
   c->grace = grace;
-  TRY(http_client_new(&c->client, loop));
+  c->workers = workers;
+  c->num_workers = num_workers;
+  c->issuers.random = random_number;
+  dc_schedule_init(&c->schedule, &none, random_number, loop_now_ms(loop));
+  TRY(dc_fetch_new(&c->fetch, loop, on_batch, c));
   TRY(timer_init(&c->timer, loop, on_tick, c));
   *out = c;
   c = NULL;
@@ -899,18 +591,11 @@ void credentials_free(struct credentials *c) {
   if (c == NULL) {
     return;
   }
-  http_client_free(c->client);
-  while (c->batches != NULL) {
-    struct batch *next = c->batches->next;
-    free_batch(c->batches);
-    c->batches = next;
-  }
-  replace_wants(c, NULL, 0);
-  for (size_t i = 0; i < c->num_cached; i++) {
-    c->cached[i]->chain = NULL;
-    unref_want(c->cached[i]);
-  }
-  free((void *)c->cached);
+  dc_fetch_free(c->fetch, NULL);
+  dc_names_cleanup(&c->names);
+  dc_leaves_cleanup(&c->leaves);
+  dc_schedule_cleanup(&c->schedule);
+  dc_keys_cleanup(&c->keys);
   timer_cleanup(&c->timer);
   free(c);
 }

@@ -4,6 +4,7 @@
 #include <openssl/mem.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/log.h"
 #include "common/tls/cert.h"
@@ -107,4 +108,28 @@ enum status dc_answer_entry(uint8_t **out, size_t *out_len, const json_t *entry,
     return errmsg_set(err, st, "the credential is not base64 of at most %u bytes", DC_MAX_LEN);
   }
   return STATUS_OK;
+}
+
+bool dc_answer_is_firm(const json_t *entry) {
+  static const char *const codes[] = {
+      "bad_request",
+      "bad_certificate",
+      "unknown_certificate",
+      "not_allowed",
+      "bad_public_key",
+      "certificate_not_delegable",
+      "scheme_not_allowed",
+      "lifetime_too_long",
+      "certificate_not_valid",
+      "own_key",
+      "bad_proof",
+      "key_server_refused",
+  };
+  const char *code = json_string_value(json_object_get(json_object_get(entry, "error"), "code"));
+  for (size_t i = 0; code != NULL && i < sizeof(codes) / sizeof(codes[0]); i++) {
+    if (strcmp(code, codes[i]) == 0) {
+      return true;
+    }
+  }
+  return false;
 }

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <openssl/base.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/bytes.h"
@@ -33,5 +34,9 @@ json_t *dc_answer_parse(struct bytes body, size_t num, struct errmsg *err);
 // STATUS_FORMAT: it is neither; STATUS_LIMIT, STATUS_MEMORY.
 enum status dc_answer_entry(uint8_t **out, size_t *out_len, const json_t *entry,
                             struct errmsg *err);
+
+// dc_answer_is_firm: the entry is a refusal that the same question would meet again
+// (docs/PROTOCOL.dcissuer.md, section 3, "Again?"), here and soon.
+bool dc_answer_is_firm(const json_t *entry);
 
 #endif  // DEPUTY_PROXY_DC_REQUEST_H_

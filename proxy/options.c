@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "proxy/dc_keys.h"
+
 #define SECOND INT64_C(1000)
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
@@ -10,6 +12,8 @@
 
 #define PLACE(type, field) .offset = offsetof(struct type, field)
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
+
+static const char *const key_words[] = {"per_name", "shared", NULL};  // enum dc_key_policy
 
 // clang-format off
 static const struct config_option greeting_rows[] = {
@@ -92,16 +96,12 @@ static const struct config_option store_rows[] = {
    .help = "Protocols the origin speaks for these names; none: those of tls.alpn."},
   {"delegated_credentials", CONFIG_BOOL, PLACE(store_place_options, may_use_dc),
    .fallback = "true",
-   .help = "Whether the chains of names in the cache, backups included, are supplied with "
-           "delegated credentials."},
+   .help = "Whether the chains of names that clients want them for, backups included, are supplied "
+           "with delegated credentials."},
   {"tls", CONFIG_OBJECT, PLACE(store_place_options, tls), .children = name_tls_option_rows,
    .help = "What is otherwise than in tls for these names."},
   {"origin", CONFIG_TEXT, PLACE(store_place_options, origin), .min = 1, .max = 64,
    .help = "The pool of origins that these names have; none: that of all."},
-  {"new_credentials_per_second", CONFIG_INT, PLACE(store_place_options, dc_per_s),
-   .fallback = "100", .min = 1, .max = 100000,
-   .help = "Most chains of names new to the cache that a credential is asked for in a second, so "
-           "that visits to many cold names are no burden to issuers; renewals do not count."},
   {0},
 };
 
@@ -131,6 +131,22 @@ static const struct config_option dc_rows[] = {
    .max = DAY, .help = "Longest wait between two tries."},
   {"batch", CONFIG_INT, PLACE(dc_options, batch), .fallback = "100", .min = 1, .max = 1000,
    .help = "Most credentials asked for in one request."},
+  {"batches", CONFIG_INT, PLACE(dc_options, max_batches), .fallback = "4", .min = 1, .max = 64,
+   .help = "Most requests to issuers at a time. One that has just failed gets one small batch at a "
+           "time until it succeeds again."},
+  {"per_second", CONFIG_INT, PLACE(dc_options, per_s), .fallback = "500", .min = 1,
+   .max = 100000, .help = "Most credentials asked for in a second, renewals included."},
+  {"max_credentials", CONFIG_INT, PLACE(dc_options, max_held), .fallback = "100000", .min = 1,
+   .max = 4000000,
+   .help = "Most credentials in memory (about 1.3 KB each). When there are more, the coldest goes: "
+           "of names that left the cache first, then of names in it, then of configured names."},
+  {"keys", CONFIG_WORD, PLACE(dc_options, keys), .fallback = "per_name", .words = key_words,
+   .help = "per_name: each credential has a key of its own. shared: all that are asked for within "
+           "key_rotation have one; who gets hold of it has all their names."},
+  {"key_rotation", CONFIG_DURATION, PLACE(dc_options, key_rotation_ms), .fallback = "1h",
+   .min = SECOND, .max = 2 * DAY,
+   .help = "How long a shared key is given to new credentials; it ends with the last of them. At "
+           "most a third of lifetime, so that a renewal never meets the same key."},
   {0},
 };
 
@@ -345,6 +361,12 @@ static enum status check(const struct options *options, struct errmsg *err) {
     return errmsg_set(err, STATUS_CONFIG,
                       "delegated_credentials.margin must be at most a third of lifetime, or a "
                       "credential would not be served until the next one is there");
+  }
+  if (dc->keys == DC_KEYS_SHARED && dc->key_rotation_ms > dc->lifetime_ms / 3) {
+    return errmsg_set(
+        err, STATUS_CONFIG,
+        "delegated_credentials.key_rotation must be at most a third of lifetime, or a "
+        "credential could be renewed with the key it had");
   }
   if (dc->retry_min_ms > dc->retry_max_ms) {
     return errmsg_set(err, STATUS_CONFIG,

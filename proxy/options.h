@@ -70,7 +70,6 @@ struct store_place_options {
   char *origin;            // pool; NULL: that of all
   int64_t max_log;         // changes; 0: any number
   int64_t max_log_age_ms;  // of changes that stand no longer; 0: any
-  int64_t dc_per_s;        // names that get their first, in a second
   struct name_tls_options tls;
 };
 
@@ -87,6 +86,11 @@ struct dc_options {
   int64_t retry_min_ms;
   int64_t retry_max_ms;
   int64_t batch;
+  int64_t max_batches;  // under way
+  int64_t per_s;
+  int64_t max_held;
+  int keys;  // enum dc_key_policy
+  int64_t key_rotation_ms;
 };
 
 struct limit_options {

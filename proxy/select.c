@@ -97,6 +97,16 @@ static int refuse_without_chain(SSL *ssl, struct conn *conn, int64_t now_s) {
   return refuse(ssl, hs, FAILURE_NO_CHAIN, SSL_AD_INTERNAL_ERROR);
 }
 
+// note_heat tells who keeps names supplied that a client would take a DC.
+static void note_heat(const SSL *ssl, const struct handshake *hs, struct worker *worker,
+                      enum tls_guard guard) {
+  const uint32_t number = atomic_load_explicit(&hs->name->heat_number, memory_order_relaxed);
+  if (guard == TLS_GUARD_PASS ||
+      ((guard == TLS_GUARD_NO_DC || guard == TLS_GUARD_EXPIRED) && tls_client_takes_dc(ssl))) {
+    heat_note(&worker->heat, number, hs->choice.level);
+  }
+}
+
 // The DC of the moment, if this client may have it.
 static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worker *worker,
                               int64_t now_s) {
@@ -111,6 +121,7 @@ static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worke
   dc = atomic_load_explicit(&hs->choice.chain->dc, memory_order_acquire);
   guard = tls_dc_guard(ssl, dc, now_s, options->dc.margin_ms / 1000);
   count(&worker->counters.guards[guard]);
+  note_heat(ssl, hs, worker, guard);
   return guard == TLS_GUARD_PASS ? dc : NULL;
 }
 

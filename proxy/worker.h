@@ -21,6 +21,7 @@
 #include "proxy/block.h"
 #include "proxy/counters.h"
 #include "proxy/deadline.h"
+#include "proxy/heat.h"
 #include "proxy/options.h"
 #include "proxy/view.h"
 
@@ -110,6 +111,7 @@ struct worker {
   int64_t now_s;
 
   struct worker_counters counters;
+  struct heat heat;  // read by control
 };
 
 // worker_new makes a worker that knows no site yet; its thread starts with

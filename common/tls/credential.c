@@ -326,6 +326,21 @@ enum tls_guard tls_dc_guard(const SSL *ssl, const struct tls_dc *dc, int64_t now
   return TLS_GUARD_PASS;
 }
 
+bool tls_client_takes_dc(const SSL *ssl) {
+  const uint16_t scheme = SSL_SIGN_ECDSA_SECP256R1_SHA256;
+  const uint16_t *sigalgs = NULL;
+  const uint16_t *dc_list = NULL;
+  size_t num_sigalgs;
+  size_t num_dc_list;
+
+  if (SSL_version(ssl) < TLS1_3_VERSION) {
+    return false;
+  }
+  num_dc_list = SSL_get0_peer_delegation_algorithms(ssl, &dc_list);
+  num_sigalgs = SSL_get0_peer_verify_algorithms(ssl, &sigalgs);
+  return has_scheme(dc_list, num_dc_list, scheme) && has_scheme(sigalgs, num_sigalgs, scheme);
+}
+
 // What tls_client_hello_note left on the connection: which suites of TLS 1.2 are
 // missing. Most clients offer both kinds, and nothing is stored for them.
 #define LACKS_ECDSA_SUITES 1u

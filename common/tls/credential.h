@@ -65,6 +65,10 @@ const char *tls_guard_name(enum tls_guard guard);
 enum tls_guard tls_dc_guard(const SSL *ssl, const struct tls_dc *dc, int64_t now_s,
                             int64_t margin_s);
 
+// tls_client_takes_dc: would this client take a DC with an ECDSA P-256 key, if there were
+// one? In the certificate callback only. No allocation.
+bool tls_client_takes_dc(const SSL *ssl);
+
 // tls_client_takes_kind: can this client verify a handshake signature by a key of
 // this kind (signature_algorithms; for TLS 1.2 also the cipher suites it offers,
 // if tls_client_hello_note saw them)? In the certificate callback. SHA-1 does not

@@ -152,6 +152,31 @@ static void oversized_credential_is_refused(void **state) {
   assert_int_equal(entry_of(text, &err, &len), STATUS_LIMIT);
 }
 
+static void tells_firm_refusals_from_passing_ones(void **state) {
+  const struct {
+    const char *text;
+    bool is_firm;
+  } rows[] = {
+      {"{\"error\":{\"code\":\"not_allowed\"}}", true},
+      {"{\"error\":{\"code\":\"key_server_refused\"}}", true},
+      {"{\"error\":{\"code\":\"rate_exceeded\"}}", false},
+      {"{\"error\":{\"code\":\"key_server_unavailable\"}}", false},
+      {"{\"error\":{\"code\":\"one that is not known yet\"}}", false},
+      {"{\"error\":{\"code\":7}}", false},
+      {"{\"error\":\"not_allowed\"}", false},
+      {"{\"credential\":\"AA==\"}", false},
+      {"[]", false},
+  };
+  (void)state;
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    json_t *entry = json_loads(rows[i].text, 0, NULL);
+    assert_non_null(entry);
+    assert_int_equal(dc_answer_is_firm(entry), rows[i].is_firm);
+    json_decref(entry);
+  }
+  assert_false(dc_answer_is_firm(NULL));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(entry_proves_possession_of_its_key),
@@ -159,6 +184,7 @@ int main(void) {
       cmocka_unit_test(answers_that_are_none_are_refused),
       cmocka_unit_test(entries_are_told_apart),
       cmocka_unit_test(oversized_credential_is_refused),
+      cmocka_unit_test(tells_firm_refusals_from_passing_ones),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
