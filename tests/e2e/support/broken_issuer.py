@@ -166,10 +166,12 @@ class BrokenIssuer:
         return self.wrap(self.dc(e, 5 * DAY) for e in entries)
 
     def of_another_certificate(self, entries):
-        asked = base64.b64decode(entries[0]["certificate"])
         self.load()
-        other = next(der for der in self.keys if der != asked)
-        return self.wrap(self.dc(e, der=other) for e in entries)
+
+        def other(entry):
+            asked = base64.b64decode(entry["certificate"])
+            return self.dc(entry, der=next(der for der in self.keys if der != asked))
+        return self.wrap(other(e) for e in entries)
 
     def by_another_key(self, entries):
         return self.wrap(self.dc(e, key=ec.generate_private_key(ec.SECP256R1())) for e in entries)
