@@ -76,6 +76,13 @@ static bool may_have(const struct credentials *c, const struct dc_leaf *leaf) {
          (leaf->num_configured > 0 || options->store.may_use_dc);
 }
 
+// What has no chain can come back by a name of the store alone.
+static bool may_keep(const struct credentials *c, const struct dc_leaf *leaf) {
+  const struct options *options = &c->site->options;
+  return leaf->chains != NULL ? may_have(c, leaf)
+                              : options_has_issuers(options) && options->store.may_use_dc;
+}
+
 // --- leaves come and go ------------------------------------------------------------------
 
 static void drop(struct credentials *c, struct dc_leaf *leaf) {
@@ -208,7 +215,7 @@ static void take_item(struct credentials *c, const struct dc_batch *batch, struc
   struct dc_leaf *leaf = item->owner;
   c->results[item->result] += 1;
   c->faults[item->fault] += 1;
-  if (item->result == DC_RESULT_OK && (leaf->chains == NULL || may_have(c, leaf))) {
+  if (item->result == DC_RESULT_OK && may_keep(c, leaf)) {
     accept_credential(c, leaf, item);
     return;
   }
@@ -412,10 +419,7 @@ static void apply_options(struct credentials *c, const struct options *options) 
 static void drop_if_forbidden(void *arg, struct dc_leaf *leaf) {
   struct credentials *c = arg;
   leaf->avoided = 0;
-  // What has no chain can come back by a name of the store alone.
-  if (leaf->entry.is_held && !may_have(c, leaf) &&
-      (leaf->chains != NULL || !options_has_issuers(&c->site->options) ||
-       !c->site->options.store.may_use_dc)) {
+  if (leaf->entry.is_held && !may_keep(c, leaf)) {
     drop(c, leaf);
     if (leaf->entry.queue != DC_QUEUE_ASKED) {
       dc_schedule_rest(&c->schedule, &leaf->entry);
