@@ -93,6 +93,7 @@ static enum status make_tls(struct chain *chain, struct bytes staple,
     goto out;
   }
   TRY(tls_chain_new(&chain->tls, chain->certs, chain->num_certs, staple, method, NULL));
+  tls_chain_compress(chain->tls);
   if (chain->has_staple) {
     TRY(tls_chain_new(&chain->tls_bare, chain->certs, chain->num_certs, (struct bytes){0}, method,
                       NULL));

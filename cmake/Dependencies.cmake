@@ -6,6 +6,7 @@
 #   Deputy::curl     libcurl, GnuTLS flavour
 #   Deputy::gnutls   for common/revocation/ocsp.c only: an OCSP parser
 #   Deputy::jansson  Deputy::lmdb  Deputy::cmocka  Deputy::seccomp
+#   Deputy::compression  brotli's encoder and zlib: certificates in compressed form
 #   Deputy::idn2     deputyctl only: names with letters beyond ASCII
 #   Deputy::p11kit   headers only: PKCS#11 modules are dlopened
 
@@ -28,9 +29,11 @@ deputy_find_library(curl libcurl)
 deputy_find_library(gnutls gnutls)
 deputy_find_library(jansson jansson)
 deputy_find_library(lmdb lmdb)
+deputy_find_library(compression libbrotlienc zlib)
 deputy_find_library(idn2 libidn2)
 if(BUILD_TESTING)
   deputy_find_library(cmocka cmocka)
+  deputy_find_library(brotlidec libbrotlidec)
 endif()
 deputy_find_library(seccomp libseccomp)
 

@@ -5,6 +5,7 @@
 #define DEPUTY_PROXY_COUNTERS_H_
 
 #include "common/base/metrics.h"
+#include "common/tls/compression.h"
 #include "common/tls/credential.h"
 #include "common/tls/trust.h"
 #include "proxy/failure.h"
@@ -62,7 +63,10 @@ struct worker_counters {
   struct counter alerts[COUNTERS_NUM_ALERTS];  // fatal, received in a handshake
   struct counter dc_rejected;                  // illegal_parameter after a DC was sent
   struct counter guards[TLS_GUARD_NUM];
-  struct counter clients_refused[TLS_REFUSAL_NUM];  // for the certificate they showed
+  struct counter clients_refused[TLS_REFUSAL_NUM];      // for the certificate they showed
+  struct counter compressed[TLS_COMPRESSION_NUM];       // Certificate messages
+  struct counter compressed_anew[TLS_COMPRESSION_NUM];  // those whose form was not there yet
+  struct counter compressed_saved;                      // bytes
   struct counter last_resort;
   struct counter lookups_waited;  // handshakes that waited for a name of the store
   struct counter lookups_shed;    // as too many names were being waited for

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/front.h"
 
+#include "common/tls/compression.h"
 #include "common/tls/credential.h"
 #include "common/tls/tls_error.h"
+#include "proxy/compressing.h"
 #include "proxy/select.h"
 
 // TLS 1.2: ECDHE for forward secrecy, AEADs only (CBC suites have a history, and
@@ -54,6 +56,7 @@ enum status front_context_new(SSL_CTX **out, struct view *view, struct tickets *
   SSL_CTX_set_select_certificate_cb(ctx, select_on_client_hello);
   SSL_CTX_set_cert_cb(ctx, select_on_certificate, view);
   SSL_CTX_set_alpn_select_cb(ctx, select_on_alpn, view);
+  TRY(tls_compression_enable(ctx, (unsigned)options->tls.compression, &compressing_hooks));
   TRY(set_tickets(ctx, &options->tickets, tickets));
   *out = ctx;
   ctx = NULL;

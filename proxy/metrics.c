@@ -70,6 +70,9 @@ static const char *refusal_label(unsigned i) { return refusal_name((enum refusal
 static const char *failure_label(unsigned i) { return failure_name((enum failure)i); }
 static const char *client_label(unsigned i) { return tls_refusal_name((enum tls_refusal)i); }
 static const char *fault_label(unsigned i) { return fault_name((enum fault)i); }
+static const char *compression_label(unsigned i) {
+  return tls_compression_name((enum tls_compression)i);
+}
 static const char *guard_label(unsigned i) { return tls_guard_name((enum tls_guard)i); }
 static const char *outcome_label(unsigned i) { return outcome_name((enum outcome)i); }
 
@@ -87,6 +90,11 @@ static const struct row rows[] = {
     {PREFIX "dc_guard_total",
      "Whether a client could be given the delegated credential (pass), and why not.", "cause",
      AT(guards), 0, TLS_GUARD_NUM, guard_label},
+    {PREFIX "certificates_compressed_total", "Handshakes whose certificates went compressed.",
+     "algorithm", AT(compressed), 0, TLS_COMPRESSION_NUM, compression_label},
+    {PREFIX "certificates_compressed_anew_total",
+     "Those that had to compress, as there was no prepared form.", "algorithm", AT(compressed_anew),
+     0, TLS_COMPRESSION_NUM, compression_label},
     {PREFIX "connections_ended_total", "Connections by how they ended.", "outcome", AT(outcomes), 0,
      OUTCOME_NUM, outcome_label},
 };
@@ -160,6 +168,8 @@ static void put_connections(const struct metrics_source *source, struct metrics_
   put_one(source, text, PREFIX "last_resort_total",
           "Handshakes answered with a chain that is out of service, as nothing usable is left.",
           AT(last_resort));
+  put_one(source, text, PREFIX "certificate_bytes_saved_total",
+          "Bytes of certificates that compression saved.", AT(compressed_saved));
   put_one(source, text, PREFIX "store_waits_total",
           "Handshakes that waited for a name to be read from the store.", AT(lookups_waited));
   put_one(source, text, PREFIX "store_waits_shed_total",

@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/tls/compression.h"
 #include "proxy/signer.h"
 #include "proxy/ticket_schedule.h"
 
@@ -328,6 +329,7 @@ enum status site_new(struct site **out, struct options *options, struct states *
       goto out;
     }
   }
+  tls_compression_prepare((unsigned)site->options.tls.compression);
   TRY(fill_store(site, states, previous, err));
   *out = site;
   site = NULL;

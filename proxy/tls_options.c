@@ -15,6 +15,7 @@
 static const char *const version_words[] = {"1.2", "1.3", NULL};
 static const char *const name_version_words[] = {"1.2", "1.3", "inherit", NULL};
 static const char *const mismatch_words[] = {"refuse", "ignore", NULL};
+static const char *const compression_words[] = {"off", "brotli", "zlib", "both", NULL};
 static const char *const client_words[] = {"off", "optional", "required", NULL};
 static const char *const name_client_words[] = {"off", "optional", "required", "inherit", NULL};
 static const char *const stale_words[] = {
@@ -65,6 +66,10 @@ const struct config_option tls_option_rows[] = {
            "has it; the line tls_library at the start says whether."},
   {"client_certificates", CONFIG_OBJECT, PLACE(tls_options, clients), .children = client_rows,
    .help = "Certificates of clients."},
+  {"certificate_compression", CONFIG_WORD, PLACE(tls_options, compression), .fallback = "off",
+   .words = compression_words,
+   .help = "Our certificates in compressed form (RFC 8879) for clients that take it: off, brotli "
+           "(Chrome), zlib (Safari), both (brotli preferred; Firefox takes either)."},
   {0},
 };
 

@@ -18,6 +18,8 @@
 // INHERIT is for names: what "tls" says.
 enum tls_version_option { TLS_OPTION_12, TLS_OPTION_13, TLS_OPTION_INHERIT };
 enum alpn_mismatch { ALPN_REFUSE, ALPN_IGNORE };
+// Bits of 1u << enum tls_compression.
+enum compression_option { COMPRESSION_OFF, COMPRESSION_BROTLI, COMPRESSION_ZLIB, COMPRESSION_BOTH };
 enum client_mode { CLIENT_OFF, CLIENT_OPTIONAL, CLIENT_REQUIRED, CLIENT_INHERIT };
 
 // Certificates of clients. Without `ca` a name takes CAs, lists and depth of "tls".
@@ -38,6 +40,7 @@ struct tls_options {
   int alpn_mismatch;  // enum alpn_mismatch
   char *groups;
   struct client_options clients;
+  int compression;  // enum compression_option
 };
 
 // What a name may have otherwise. (Its ALPN is beside this, in the name itself.)

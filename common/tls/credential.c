@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/tls/cert.h"
+#include "common/tls/compression.h"
 #include "common/wire/dc.h"
 #include "common/wire/scheme.h"
 
@@ -24,6 +25,7 @@ struct tls_chain {
   CRYPTO_BUFFER *certs[CERT_MAX_IN_CHAIN];
   size_t num_certs;
   CRYPTO_BUFFER *staple;  // NULL: none
+  struct tls_forms forms;
   const SSL_PRIVATE_KEY_METHOD *method;
   EVP_PKEY *key;
 #if HAS_SSL_CREDENTIAL
@@ -39,6 +41,7 @@ struct tls_dc {
   uint16_t verify_scheme;
   uint16_t algorithm;
   int64_t expiry_s;
+  struct tls_forms forms;
 #if HAS_SSL_CREDENTIAL
   SSL_CREDENTIAL *credential;
 #endif
@@ -109,6 +112,7 @@ static void chain_free(struct tls_chain *chain) {
     CRYPTO_BUFFER_free(chain->certs[i]);
   }
   CRYPTO_BUFFER_free(chain->staple);
+  tls_forms_cleanup(&chain->forms);
   EVP_PKEY_free(chain->key);
   free(chain);
 }
@@ -172,6 +176,33 @@ void tls_chain_unref(struct tls_chain *chain) {
   }
 }
 
+// --- compressed forms ------------------------------------------------------------------
+
+static struct tls_message message_of(const struct tls_chain *chain, const CRYPTO_BUFFER *dc) {
+  return (struct tls_message){
+      .certs = chain->certs, .num_certs = chain->num_certs, .staple = chain->staple, .dc = dc};
+}
+
+void tls_chain_compress(struct tls_chain *chain) {
+  const struct tls_message message = message_of(chain, NULL);
+  tls_forms_prepare(&chain->forms, &message);
+}
+
+static void dc_compress(struct tls_dc *dc) {
+  const struct tls_message message = message_of(dc->chain, dc->bytes);
+  tls_forms_prepare(&dc->forms, &message);
+}
+
+void tls_credential_forms(struct tls_forms *out_forms[2], struct tls_message out_messages[2],
+                          struct tls_chain *chain, struct tls_dc *dc) {
+  if (dc != NULL) {
+    out_forms[0] = &dc->forms;
+    out_messages[0] = message_of(dc->chain, dc->bytes);
+  }
+  out_forms[1] = &chain->forms;
+  out_messages[1] = message_of(chain, NULL);
+}
+
 // --- delegated credentials -----------------------------------------------------------
 
 #if HAS_SSL_CREDENTIAL
@@ -212,6 +243,7 @@ static void dc_free(struct tls_dc *dc) {
 #endif
   CRYPTO_BUFFER_free(dc->bytes);
   EVP_PKEY_free(dc->key);
+  tls_forms_cleanup(&dc->forms);
   tls_chain_unref(dc->chain);
   free(dc);
 }
@@ -244,6 +276,7 @@ enum status tls_dc_new(struct tls_dc **out, struct tls_chain *chain, struct byte
     ERR_clear_error();
     TRY(STATUS_FORMAT);
   }
+  dc_compress(made);
   *out = made;
   made = NULL;
 

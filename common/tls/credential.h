@@ -17,6 +17,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/status.h"
+#include "common/tls/compression.h"
 #include "common/wire/scheme.h"
 
 #define TLS_STAPLE_MAX_LEN (32u << 10)  // bytes of one OCSP response
@@ -45,6 +46,13 @@ enum status tls_dc_new(struct tls_dc **out, struct tls_chain *chain, struct byte
 void tls_dc_ref(struct tls_dc *dc);
 void tls_dc_unref(struct tls_dc *dc);  // NULL allowed; the key is wiped with the last
 int64_t tls_dc_expiry_s(const struct tls_dc *dc);
+
+// tls_chain_compress prepares its compressed forms (compression.h); tls_dc_new does so for
+// a DC. Without, the first handshake that needs one makes it. Any thread.
+void tls_chain_compress(struct tls_chain *chain);
+// tls_credential_forms answers tls_compression_hooks.find for what was installed.
+void tls_credential_forms(struct tls_forms *out_forms[2], struct tls_message out_messages[2],
+                          struct tls_chain *chain, struct tls_dc *dc);
 
 // Why a DC was not offered to a client (delegated-credentials, guard).
 enum tls_guard {

@@ -93,6 +93,27 @@ def test_backup_chain_has_its_own_credential(stack, firefox):
     assert (security["issuer"], security["isDelegatedCredential"]) == (first, True)
 
 
+@pytest.mark.parametrize("algorithm", ["brotli", "zlib"])
+def test_certificates_come_compressed(stack, firefox, algorithm):
+    stack.proxy.config["listeners"][0]["address"] = "127.0.0.1:%d" % stack.proxy.port
+    stack.proxy.config["tls"] = {"certificate_compression": algorithm}
+    stack.proxy.reload()
+    before = stack.proxy.metrics()
+    # With the credential, which is a part of what is compressed; and without.
+    assert load(firefox)["isDelegatedCredential"] is True
+    firefox.set_pref("security.tls.enable_delegated_credentials", False)
+    assert load(firefox)["isDelegatedCredential"] is False
+    firefox.set_pref("security.tls.enable_delegated_credentials", True)
+    after = stack.proxy.metrics()
+
+    def grown(name, labels=f'{{algorithm="{algorithm}"}}'):
+        return after[f"deputy_proxy_{name}{labels}"] - before[f"deputy_proxy_{name}{labels}"]
+
+    assert grown("certificates_compressed_total") >= 2
+    assert grown("certificates_compressed_anew_total") == 0  # prepared ahead
+    assert grown("certificate_bytes_saved_total", "") > 0
+
+
 def test_a_certificate_of_no_known_ca_is_an_error_page(stack, firefox):
     """That the browser verifies at all."""
     stranger = stack.pki.ca("stranger").issue_leaf("stranger.test", key=stack.leaves[
