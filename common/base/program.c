@@ -257,6 +257,10 @@ enum status program_harden(struct errmsg *err) {
   if (sigaction(SIGPIPE, &ignore, NULL) != 0) {
     return errmsg_set(err, STATUS_SYSTEM, "SIGPIPE cannot be ignored: %s", strerror(errno));
   }
+  // A file that may not grow is an error to tell, as a disk that is full; not a signal to die by.
+  if (sigaction(SIGXFSZ, &ignore, NULL) != 0) {
+    return errmsg_set(err, STATUS_SYSTEM, "SIGXFSZ cannot be ignored: %s", strerror(errno));
+  }
   return STATUS_OK;
 }
 

@@ -49,7 +49,7 @@ enum status program_go_background(struct errmsg *err);
 void program_is_ready(void);
 
 // program_harden: no core dumps, not dumpable (no ptrace by the same user),
-// no_new_privs, umask 077, SIGPIPE ignored, standard descriptors open.
+// no_new_privs, umask 077, SIGPIPE and SIGXFSZ ignored, standard descriptors open.
 enum status program_harden(struct errmsg *err);
 
 // program_fail prints "name: sentence" on standard error and returns the exit

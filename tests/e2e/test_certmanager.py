@@ -64,6 +64,29 @@ def test_while_another_writes_staples_wait_and_switches_do_not(ca, manager, pair
     assert manager.stats()["staples"] == 2
 
 
+def test_on_a_full_disk_staples_wait(procs, ca, manager):
+    """Until there is room again; nothing that is there is lost, and /readyz says so."""
+    leaves = [ca.issue_chain(f"n{i}.test") for i in range(8)]
+    manager.add(leaves[0])
+    manager.start()
+    manager.wait_audit("staple")
+
+    def limit(length):
+        procs.run(["prlimit", "--pid", manager.process.pid, f"--fsize={length}:"], check=True)
+
+    limit(2 * 4096)  # not a page but the first two of the store's file can be written
+    manager.add(*leaves[1:])
+    wait_until(lambda: manager.get("/readyz")[0] == 503, "the disk to be full", 20)
+    assert manager.metric("store_writes_failed_total") >= 1
+    assert manager.metric("store_failing") == 1
+    assert manager.staple("n0.test")
+    manager.ctl("verify")
+    limit("unlimited")
+    manager.wait_audit("staple", 8, timeout=30)  # it tries again each ten seconds
+    wait_until(lambda: manager.get("/readyz")[0] == 200, "the disk to have room")
+    assert manager.stats()["staples"] == 8
+
+
 def test_what_is_wrong_is_said(procs, manager, tmp_path):
     path = tmp_path / "c.json"
     program = BIN_DIR / "deputy-certmanager"
