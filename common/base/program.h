@@ -18,7 +18,7 @@ struct program {
   const char *default_config;  // "/etc/deputy/keyserver.json"
   const struct config_option *options;
   const char *(*about)(void);  // what --version adds; NULL: nothing
-  bool may_take_over;  // knows --takeover and its kind
+  bool may_take_over;          // knows --takeover and its kind
 };
 
 // Whether the listening sockets come from a process that serves.
