@@ -48,6 +48,8 @@ def parse(argv):
     parser.add_argument("--out", type=pathlib.Path, help="folder of the results, wherever")
     parser.add_argument("--bin", type=pathlib.Path,
                         help="folder with built programs (default: builds build/release)")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=N",
+                        help="another number for a parameter of the study (of one study only)")
     parser.add_argument("--realtime", action="store_true",
                         help="on a shared machine: studies of latency run under SCHED_RR")
     parser.add_argument("--keep-raw", choices=("gzip", "yes", "no"), default="gzip",
@@ -60,6 +62,8 @@ def parse(argv):
             raise UsageError("targets takes --group, and no study")
     elif args.group or args.source:
         raise UsageError("--group and --from belong to targets")
+    if args.changes and (args.is_targets or len(args.studies) != 1):
+        raise UsageError("--set wants one study")
     if args.name and not re.fullmatch(r"[A-Za-z0-9._-]+", args.name):
         raise UsageError("--name is the name of a folder, without a path")
     return args
@@ -94,7 +98,8 @@ def run_studies(args, wanted, progress):
     """Runs them one after the other; ({name: result}, about, out folder, exit code)."""
     size = args.size or "full"
     for name in wanted:
-        study.describe(name)  # a wrong name ends before anything is built
+        about = study.describe(name)  # a wrong name ends before anything is built
+        study.changed(about["sizes"][size], args.changes)
     programs = find_programs(args.bin) if args.bin else find_programs(build(progress))
     default = "latest" if size == "full" else size
     out = args.out or RESULTS / (args.name or default)
@@ -107,6 +112,7 @@ def run_studies(args, wanted, progress):
     code = 0
     for name in wanted:
         one = study.Study(name, size, programs, raw, progress)
+        one.change(args.changes)
         begin = time.monotonic()
         progress(f"{name}: {one.title}")
         state = "done"

@@ -39,6 +39,17 @@ def describe(name):
     return load_json(path)
 
 
+def changed(parameters, changes):
+    """The parameters with NAME=N for some of them."""
+    result = dict(parameters)
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in parameters or not value.isdecimal():
+            raise UsageError(f"--set {change}: there are {', '.join(parameters)}, each a number")
+        result[name] = int(value)
+    return result
+
+
 def cores():
     """(server's, clients'), one processor each; (None, None) where there is but one."""
     mine = sorted(os.sched_getaffinity(0))
@@ -98,6 +109,12 @@ class Study:
         self.cleanups = contextlib.ExitStack()
         self.may_raise = False
         self.wants_realtime = about.get("is_latency", False)
+
+    def change(self, changes):
+        """--set: the report says so, as it is not the study that others run."""
+        self.p = changed(self.p, changes)
+        if changes:
+            self.result.note(f"with {', '.join(changes)} (--set).")
 
     def raise_priority(self, who="all processes of this study"):
         """SCHED_RR for this process and all that it starts from now on, until the study ends:

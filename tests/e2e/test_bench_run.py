@@ -78,6 +78,8 @@ def test_lists_all_studies():
     (["targets", "floor"], "--group"),
     (["floor", "--group", "handshake"], "targets"),
     (["floor", "--name", "../x"], "--name"),
+    (["endurance", "--set", "idle"], "churn_s"),
+    (["endurance", "floor", "--set", "idle=5"], "--set"),
     ([], "--list"),
 ])
 def test_refuses_wrong_words(args, word):
