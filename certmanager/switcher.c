@@ -8,6 +8,7 @@
 
 #include "certmanager/audit.h"
 #include "certmanager/stats.h"
+#include "certstore/chain.h"
 #include "certstore/store_write.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -315,7 +316,7 @@ static void apply(struct switcher *switcher, struct planned_switch *plan, struct
       .service = STATE_OUT_OF_SERVICE,
       .preferred = STORE_LEAVE,
       .dc = STORE_LEAVE,
-      .is_compromised = sighting->reason == 1,  // keyCompromise
+      .is_compromised = chain_reason_ends_sessions(sighting->reason),
       .author_uid = getuid(),
       .until_s = switcher->until_s,
       .subject = bytes_of(plan->key_id, sizeof(plan->key_id)),

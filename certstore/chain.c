@@ -41,6 +41,12 @@ static void log_staple_unchecked(const struct chain *chain) {
            "the issuer's certificate is not in the chain file");
 }
 
+bool chain_reason_ends_sessions(int reason) {
+  enum { AFFILIATION_CHANGED = 3, SUPERSEDED = 4, CESSATION = 5, PRIVILEGE_WITHDRAWN = 9 };
+  return reason != AFFILIATION_CHANGED && reason != SUPERSEDED && reason != CESSATION &&
+         reason != PRIVILEGE_WITHDRAWN;
+}
+
 // read_staple looks for the response beside the chain and leaves it in *out (new
 // memory) if it may be served. There is nothing to refuse here: a chain without a
 // good staple is still a chain, and chain_judge knows what it may do.
@@ -79,6 +85,7 @@ static void read_staple(struct chain *chain, uint8_t **out, size_t *out_len) {
 out:
   if (st != STATUS_OK) {
     chain->is_revoked = facts.is_revoked;
+    chain->is_resume_off = facts.is_revoked && chain_reason_ends_sessions(facts.revoked_reason);
     log_staple_ignored(chain, st, &err);
   }
   free(data);
@@ -181,6 +188,7 @@ enum status chain_make(struct chain **out, const struct chain_parts *parts,
   chain->has_staple = parts->staple.len > 0;
   chain->staple_ends_s = chain->has_staple ? parts->staple_ends_s : 0;
   chain->is_revoked = parts->is_revoked;
+  chain->is_resume_off = parts->is_revoked && chain_reason_ends_sessions(parts->revoked_reason);
   chain->key_state = parts->key_state;
   chain->ca_state = parts->ca_state;
   TRY(make_tls(chain, parts->staple, method, err));

@@ -25,7 +25,8 @@ struct chain {
   size_t num_certs;
   bool has_staple;        // `tls` shows it
   int64_t staple_ends_s;  // nextUpdate; 0: none
-  bool is_revoked;        // so said the OCSP response, signed by the issuer
+  bool is_revoked;        // so said its CA, in an answer that it signed
+  bool is_resume_off;     // ... for a reason that ends sessions, too
   struct tls_chain *tls;
   struct tls_chain *tls_bare;  // the same without the staple; NULL if `tls` has none
   const struct state *key_state;
@@ -62,6 +63,7 @@ struct chain_parts {
   struct bytes staple;
   int64_t staple_ends_s;
   bool is_revoked;
+  int revoked_reason;             // RFC 5280, section 5.3.1; 0: not said
   const struct state *key_state;  // these two outlive the chain
   const struct state *ca_state;
 };
@@ -69,6 +71,13 @@ enum status chain_make(struct chain **out, const struct chain_parts *parts,
                        const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
                        struct errmsg *err);
 void chain_free(struct chain *chain);
+
+// chain_reason_ends_sessions: does a revocation for this reason (RFC 5280, section 5.3.1)
+// mean that somebody else may have had the key? Then sessions that it authenticated are
+// not resumed. All do but those that say why the key is good all the same:
+// affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn. (A CA that
+// says nothing may mean the worst.)
+bool chain_reason_ends_sessions(int reason);
 
 // chain_tls is what to show at `now_s`: a staple is served to its last good second,
 // then left out. Threads: any.

@@ -13,6 +13,7 @@ struct found {
   struct store_chain chains[STORE_MAX_SLOTS];
   struct store_staple staples[STORE_MAX_SLOTS];
   bool is_revoked[STORE_MAX_SLOTS];
+  uint8_t reasons[STORE_MAX_SLOTS];
 };
 
 // Absent is an answer, too.
@@ -32,6 +33,7 @@ static enum status find_slot(struct found *found, const struct store_reader *rea
   TRY(or_none(store_get_staple(reader, &found->staples[i], id)));
   st = store_get_revoked(reader, &revoked, id);
   found->is_revoked[i] = st == STATUS_OK;
+  found->reasons[i] = st == STATUS_OK ? revoked.reason : 0;
   TRY(or_none(st));
 
 out:
@@ -51,6 +53,7 @@ static void mark_found(struct ready_mark *out, const struct found *found) {
     SHA256_Update(&hash, &staple->next_update_s, sizeof(staple->next_update_s));
     SHA256_Update(&hash, &staple->fetched_s, sizeof(staple->fetched_s));
     SHA256_Update(&hash, &found->is_revoked[i], sizeof(found->is_revoked[i]));
+    SHA256_Update(&hash, &found->reasons[i], sizeof(found->reasons[i]));
   }
   SHA256_Final(out->digest, &hash);
 }
@@ -81,6 +84,7 @@ static enum status make_chain(struct ready *ready, const struct found *found, si
       .staple = found->staples[i].response,
       .staple_ends_s = found->staples[i].next_update_s,
       .is_revoked = found->is_revoked[i],
+      .revoked_reason = found->reasons[i],
       .key_state = &ready->keys[at][level->num_chains],
       .ca_state = &ready->cas[at][level->num_chains],
   };

@@ -36,6 +36,7 @@ enum status staple_check(struct staple_facts *out, struct bytes response, struct
                                .is_signature_checked = answer.is_signature_checked};
   if (ocsp_says_revoked(&answer, fault)) {
     out->is_revoked = answer.is_signature_checked;
+    out->revoked_reason = answer.reason;
     return errmsg_set(err, STATUS_REFUSED, "it says that the leaf is revoked (reason %d)",
                       answer.reason);
   }

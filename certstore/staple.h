@@ -20,6 +20,7 @@ struct staple_facts {
   int64_t next_update_s;
   bool is_signature_checked;  // false: there was no issuer to check it with
   bool is_revoked;            // with STATUS_REFUSED only, and only if checked
+  int revoked_reason;         // then; RFC 5280, section 5.3.1; 0: not said
 };
 
 // staple_check reads a DER OCSPResponse and checks that it is for the leaf `leaf`

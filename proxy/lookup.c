@@ -1086,6 +1086,7 @@ enum status lookup_choose(struct choice *out, struct conn *conn, int64_t now_s,
   }
   if (st != STATUS_OK) {
     count(&conn->worker->counters.states_unread);
+    hs->is_resume_off = true;  // of a compromise nobody could tell us
     return certstore_choose(out, configured, hs->name, now_s, takes, arg);
   }
   count(&conn->worker->counters.states_read);

@@ -63,7 +63,8 @@ static bool may_resume(SSL *ssl, const struct ticket_facts *facts) {
     return false;
   }
   chain = find_chain(hs->name, facts->leaf_sha256);
-  if (chain == NULL || is_compromised(chain->key_state) || is_compromised(chain->ca_state)) {
+  if (chain == NULL || chain->is_resume_off || is_compromised(chain->key_state) ||
+      is_compromised(chain->ca_state)) {
     return false;
   }
   hs->resumed = *facts;
