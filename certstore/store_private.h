@@ -94,6 +94,17 @@ uint64_t store_num(MDB_txn *txn, MDB_dbi table);
 enum status store_fold(struct store_words *out, MDB_txn *txn, MDB_dbi log, uint64_t *ids,
                        size_t *num, int64_t now_s);
 
+// store_find_unused finds the keys of issuers' certificates and CAs that no chain has.
+// Clean both in any case. STATUS_MEMORY, STATUS_FORMAT (a damaged chain).
+struct store_unused {
+  uint8_t (*keys)[32];
+  bool *is_used;  // while it looks
+  size_t num, room;
+};
+enum status store_find_unused(struct store_unused *out_issuers, struct store_unused *out_cas,
+                              MDB_txn *txn, const struct store *store);
+void store_unused_cleanup(struct store_unused *set);
+
 // Every record of a table in order; `each` returns false to stop.
 enum status store_walk(MDB_txn *txn, MDB_dbi table,
                        bool (*each)(void *arg, struct bytes key, struct bytes value), void *arg);

@@ -986,8 +986,36 @@ out:
   return st;
 }
 
-// drop_unnamed removes the chains that no name has. The last one stays in any case, so
-// that its id is not given away again.
+static enum status drop_keys(struct store_txn *txn, enum store_table table,
+                             const struct store_unused *unused, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  for (size_t i = 0; i < unused->num && st == STATUS_OK; i++) {
+    st = del(txn, table, bytes_of(unused->keys[i], 32), err);
+  }
+  return st;
+}
+
+// drop_unused removes the certificates of issuers, and the CAs, that no chain has now.
+static enum status drop_unused(struct store_txn *txn, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  struct store_unused issuers = {0};
+  struct store_unused cas = {0};
+  st = store_find_unused(&issuers, &cas, txn->txn, txn->store);
+  if (st != STATUS_OK) {
+    st = st == STATUS_MEMORY ? no_memory(err) : damaged(txn, "chain", err);
+    goto out;
+  }
+  TRY(drop_keys(txn, TABLE_ISSUERS, &issuers, err));
+  TRY(drop_keys(txn, TABLE_CAS, &cas, err));
+
+out:
+  store_unused_cleanup(&issuers);
+  store_unused_cleanup(&cas);
+  return st;
+}
+
+// drop_unnamed removes the chains that no name has, and what only they had. The last chain
+// stays in any case, so that its id is not given away again.
 static enum status drop_unnamed(struct store_txn *txn, void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct sweep *sweep = arg;
@@ -1015,6 +1043,7 @@ static enum status drop_unnamed(struct store_txn *txn, void *arg, struct errmsg 
     TRY(drop_chain(txn, &chain, id, err));
     sweep->num_dropped++;
   }
+  TRY(drop_unused(txn, err));
 
 out:
   return st;
