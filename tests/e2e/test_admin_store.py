@@ -207,6 +207,35 @@ def test_the_log_is_trimmed(shop):
     shop.store("verify")
 
 
+def test_a_file_of_states_is_taken_over(shop, procs):
+    """What a proxy has kept in its file counts in the store that it gets."""
+    shop = shop()
+    cas = json.loads(shop.store("cas", "--json").stdout)["cas"]
+    ca = [ca["id"] for ca in cas if ca["issuer"] == PRIMARY][0]
+    change = {"author": "ada", "author_uid": 1000, "at": 1795305095}
+    states = {"format": "deputy-states", "version": 1, "next_id": 4, "changes": [
+        {"id": 1, "level": "ca", "subject": ca, "service": "out", "compromised": True,
+         "reason": "distrusted", **change},
+        {"id": 2, "level": "name", "subject": "n0.bench.test", "preferred": 2, "reason": "moved",
+         **change},
+        {"id": 3, "level": "fleet", "subject": "", "preferred": 2, "reason": "rehearsal", **change,
+         "undone_by": "bob", "undone_at": 1795305100}]}
+    path = procs.folder / "states.json"
+    path.write_text(json.dumps({**states, "version": 9}))
+    shop.store("import-states", path, code=1)
+    path.write_text(json.dumps(states))
+    assert "3 changes taken over" in shop.store("import-states", path).stdout
+    assert "switches of its own" in shop.store("import-states", path, code=1).stderr
+    shop.store("verify")
+    shop.start()
+    assert shop.level("n0.bench.test") == shop.level("n1.bench.test") == "backup"
+    listed = json.loads(ctl(shop, "switches", "--json").stdout)["switches"]
+    assert [(c["reason"], c["author"], c["stands"]) for c in listed] == [
+        ("distrusted", "ada", True), ("moved", "ada", True), ("rehearsal", "ada", False)]
+    ctl(shop, "restore", "--ca", PRIMARY, "--reason", "over")
+    assert shop.level("n0.bench.test") == "backup" and shop.level("n1.bench.test") == "primary"
+
+
 def test_a_folder_that_is_read_only(shop):
     """Then the proxy serves, and says that it cannot switch."""
     if os.geteuid() != 0 or subprocess.run(

@@ -11,7 +11,9 @@ import threading
 
 import pytest
 
+from support.pki import make_key
 from support.procs import BIN_DIR, SLOW, wait_until
+from support.revocation import RevokingCa
 from support.shop import CTL, NUM_KEYS, many, shop  # noqa: F401 (fixtures)
 from support.stack import BODY
 
@@ -286,6 +288,57 @@ def test_delegated_credentials_for_names_of_the_store(shop):
     assert nss.run().got_dc
     shop.store("remove", "demo.test")
     wait_until(lambda: shop.proxy.metric("dc_chains") == 0, "the end of its credentials")
+
+
+def test_staples_and_sessions_of_the_store(shop, procs, pki):
+    shop = shop()
+    ca = RevokingCa(procs, pki, "one", ca=shop.stack.web_cas[0])
+    leaf = ca.issue_chain("staple.test", key=make_key(shop.stack.keyserver.folder / "s.key"),
+                          more=["tlsfeature=status_request"])
+    shop.store("import", leaf.chain)
+    shop.start()
+    assert shop.issuer("staple.test") == "web-one"  # the last resort: it must have a staple
+    assert shop.proxy.metric("last_resort_total") == 1
+    now = datetime.datetime.utcnow()
+
+    def staple(seconds):
+        """A staple that ends then, as an import brings it."""
+        leaf.chain.with_name(leaf.chain.name + ".ocsp").write_bytes(
+            ca.build(leaf, now - datetime.timedelta(hours=1),
+                     datetime.datetime.utcnow() + datetime.timedelta(seconds=seconds)))
+        shop.store("import", leaf.chain)
+
+    def shown(*args):
+        done = shop.stack.openssl("-status", *args, host="staple.test")
+        return "OCSP Response Status: successful" in done.stdout
+
+    staple(3600)
+    wait_until(lambda: shown("-tls1_3"), "the staple of a name that is hot")
+    assert shown("-tls1_2")
+    view = json.loads(shop.proxy.ctl("names", "staple.test", "--json").stdout)["names"][0]
+    chain = view["levels"][0]["chains"][0]
+    assert chain["usable"] and chain["must_staple"] and chain["staple_ends_at"], chain
+    # Its last good second, and no longer.
+    staple(3 * SLOW)
+    wait_until(lambda: not shown("-tls1_3"), "the end of the staple", timeout=30)
+    view = json.loads(shop.proxy.ctl("names", "staple.test", "--json").stdout)["names"][0]
+    assert view["levels"][0]["chains"][0]["fault"] == "no_staple" and not view["usable"]
+    # Sessions are kept for names of the store, and go on where the name is cold again.
+    context = shop.context()
+    for tls12 in (False, True):
+        context = shop.context(tls12=tls12)
+        reused = []
+        session = None
+        for _ in range(3):
+            with context.wrap_socket(socket.create_connection(shop.proxy.address),
+                                     server_hostname="n0.bench.test", session=session) as tls:
+                tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while tls.recv(65536):
+                    pass
+                session = tls.session
+                reused.append(tls.session_reused)
+        assert reused == [False, True, True], tls12
+    ca.stop()
 
 
 def test_clients_that_leave_while_a_name_is_read(shop):
