@@ -250,9 +250,24 @@ static bool add_uri(CBB *list, const char *url) {
          CBB_add_bytes(&name, (const uint8_t *)url, strlen(url)) && CBB_flush(list);
 }
 
-// add_sources says where a leaf's status can be asked for (RFC 5280, sections 4.2.2.1 and
-// 4.2.1.13).
-static bool add_sources(CBB *list, const struct spec *spec) {
+static bool add_responder(CBB *list, const char *url) {
+  uint8_t value[SOURCE_LEN];
+  CBB cbb;
+  CBB all;
+  CBB one;
+  CBB name;
+  size_t len = 0;
+  CBB_init_fixed(&cbb, value, sizeof(value));
+  bool is_ok =
+      CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) && CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) &&
+      CBB_add_asn1(&one, &name, CBS_ASN1_OBJECT) &&
+      CBB_add_bytes(&name, oid_ocsp, sizeof(oid_ocsp)) && add_uri(&one, url) &&
+      CBB_finish(&cbb, NULL, &len) && add_extension(list, oid_access, false, bytes_of(value, len));
+  CBB_cleanup(&cbb);
+  return is_ok;
+}
+
+static bool add_list(CBB *list, const char *url) {
   uint8_t value[SOURCE_LEN];
   CBB cbb;
   CBB all;
@@ -261,21 +276,20 @@ static bool add_sources(CBB *list, const struct spec *spec) {
   CBB full;
   size_t len = 0;
   CBB_init_fixed(&cbb, value, sizeof(value));
-  if (spec->ocsp_url != NULL && (!CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) ||
-                                 !CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) ||
-                                 !CBB_add_asn1(&one, &name, CBS_ASN1_OBJECT) ||
-                                 !CBB_add_bytes(&name, oid_ocsp, sizeof(oid_ocsp)) ||
-                                 !add_uri(&one, spec->ocsp_url) || !CBB_finish(&cbb, NULL, &len) ||
-                                 !add_extension(list, oid_access, false, bytes_of(value, len)))) {
-    return false;
-  }
-  CBB_init_fixed(&cbb, value, sizeof(value));
-  return spec->crl_url == NULL ||
-         (CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) &&
-          CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) && CBB_add_asn1(&one, &name, TAG_FIRST) &&
-          CBB_add_asn1(&name, &full, TAG_FIRST) && add_uri(&full, spec->crl_url) &&
-          CBB_finish(&cbb, NULL, &len) &&
-          add_extension(list, oid_points, false, bytes_of(value, len)));
+  bool is_ok = CBB_add_asn1(&cbb, &all, CBS_ASN1_SEQUENCE) &&
+               CBB_add_asn1(&all, &one, CBS_ASN1_SEQUENCE) &&
+               CBB_add_asn1(&one, &name, TAG_FIRST) && CBB_add_asn1(&name, &full, TAG_FIRST) &&
+               add_uri(&full, url) && CBB_finish(&cbb, NULL, &len) &&
+               add_extension(list, oid_points, false, bytes_of(value, len));
+  CBB_cleanup(&cbb);
+  return is_ok;
+}
+
+// add_sources says where a leaf's status can be asked for (RFC 5280, sections 4.2.2.1 and
+// 4.2.1.13).
+static bool add_sources(CBB *list, const struct spec *spec) {
+  return (spec->ocsp_url == NULL || add_responder(list, spec->ocsp_url)) &&
+         (spec->crl_url == NULL || add_list(list, spec->crl_url));
 }
 
 static bool add_leaf_extensions(CBB *list, const struct spec *spec) {
