@@ -35,14 +35,16 @@ static bool on_ca(void *arg, const uint8_t ca_id[32], const struct store_ca *ca)
   (void)bytes_to_hex(hex, id);
   (void)!store_get_words(cas->reader, &words, STATE_LEVEL_CA, id, cas->now_s);
   const char *service = state_service_name((enum state_service)words.service);
-  json_t *issuer = json_stringn((const char *)ca->issuer.data, ca->issuer.len);
+  if (cas->list != NULL) {
+    json_t *issuer = json_stringn((const char *)ca->issuer.data, ca->issuer.len);
+    json_t *row = json_pack("{s:s, s:o, s:s, s:b}", "id", hex, "issuer",
+                            issuer != NULL ? issuer : json_string("?"), "service", service,
+                            "compromised", words.is_compromised);
+    return json_array_append_new(cas->list, row) == 0;
+  }
   grid_add(&cas->grid, hex);
   grid_add(&cas->grid, service);
   grid_addf(&cas->grid, "%.*s", (int)ca->issuer.len, (const char *)ca->issuer.data);
-  (void)json_array_append_new(
-      cas->list, json_pack("{s:s, s:o, s:s, s:b}", "id", hex, "issuer",
-                           issuer != NULL ? issuer : json_string("?"), "service", service,
-                           "compromised", words.is_compromised));
   return true;
 }
 
@@ -51,19 +53,23 @@ enum ctl_exit store_run_cas(const struct store_args *args) {
   struct errmsg err = {0};
   struct store *store = NULL;
   struct store_reader *reader = NULL;
-  struct cas cas = {.list = json_array(), .now_s = clock_wall_s()};
+  struct cas cas = {.list = args->is_json ? json_array() : NULL, .now_s = clock_wall_s()};
   enum status st = STATUS_OK;
 
-  grid_init(&cas.grid, heading);
   TRY(store_begin(&store, &reader, args, STORE_READ, &err));
   cas.reader = reader;
-  if (store_each_ca(reader, on_ca, &cas) != STATUS_OK) {
-    TRY(errmsg_set(&err, STATUS_FORMAT, "the store is damaged: see `deputyctl store verify`"));
+  if (!args->is_json) {
+    grid_init(&cas.grid, heading);
+  }
+  st = store_each_ca(reader, on_ca, &cas);
+  if (!args->is_json) {
+    (void)grid_print(&cas.grid, stdout);  // what could be read, even if not all
+  }
+  if (st != STATUS_OK) {
+    TRY(errmsg_set(&err, st, "the store is damaged: see `deputyctl store verify`"));
   }
   if (args->is_json) {
     store_print_json(json_pack("{s:O}", "cas", cas.list));
-  } else {
-    (void)grid_print(&cas.grid, stdout);
   }
 
 out:
