@@ -87,6 +87,7 @@ static int64_t limit_ms(const struct conn *conn, enum conn_state state) {
   return *(const int64_t *)(const void *)(options + rows[state].limit);
 }
 
+static void stop_asking(struct conn *conn);
 static void leave_handshake(struct conn *conn);
 
 // Is TLS still being agreed on?
@@ -106,8 +107,10 @@ static enum step enter(struct conn *conn, enum conn_state next) {
     count(&conn->worker->counters.handshakes_ended);
   }
   conn->state = (uint8_t)next;
-  if (next >= CONN_RELAY) {
+  if (next == CONN_RELAY) {
     leave_handshake(conn);
+  } else if (next > CONN_RELAY) {
+    stop_asking(conn);
   }
   if (next == CONN_CLOSED) {
     deadline_clear(&conn->deadline);
@@ -182,10 +185,19 @@ static void say_goodbye(struct conn *conn) {
   }
 }
 
-static void leave_handshake(struct conn *conn) {
+// Nobody waits for an answer any more.
+static void stop_asking(struct conn *conn) {
   if (conn->hs != NULL) {
     signer_release(conn);
     lookup_release(conn);
+  }
+}
+
+// The library lets go of the chain when the handshake is over; of one that failed, with
+// the connection. The view's site, which may end with the view, has to outlive that.
+static void leave_handshake(struct conn *conn) {
+  stop_asking(conn);
+  if (conn->hs != NULL) {
     view_drop(conn->hs->view);
     pool_give(&conn->worker->handshakes, conn->hs);
     conn->hs = NULL;
@@ -551,13 +563,13 @@ static void conn_free(struct conn *conn) {
   struct worker *worker = conn->worker;
 
   access_log(conn);
-  leave_handshake(conn);
   deadline_clear(&conn->deadline);
   close_end(&conn->client);
   origin_leave(conn);
   if (conn->ssl != NULL) {
     SSL_free(transport_use(conn));
   }
+  leave_handshake(conn);
   worker->active = NULL;
   drop_block(conn, &conn->in);
   drop_block(conn, &conn->up);

@@ -350,6 +350,17 @@ def test_client_hello_as_long_as_can_be(stack):
     stack.proxy.wait_metric(before + 1, "handshakes_failed_total", reason="malformed")
 
 
+def test_failed_handshake_outlives_what_it_was_answered_from(stack):
+    """Its chain is the connection's until that ends; a reload meanwhile frees the rest."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(5):
+            sock = opened.enter_context(connect(stack))
+            sock.sendall(tls.client_hello(stack.context()))
+            assert sock.recv(65536)[0] == HANDSHAKE
+            sock.sendall(record(DATA, bytes(100), 0x0303))
+            stack.proxy.reload()
+
+
 # --- after the handshake ----------------------------------------------------------------------
 
 BOTH = (False, True)
