@@ -161,6 +161,7 @@ static void abort_end(struct end *end) {
 
 // Lets the origin know that the client did not end in order.
 static void abort_origin(struct conn *conn) {
+  origin_tls_free(conn);  // before its socket goes
   abort_end(&conn->origin);
   origin_leave(conn);
 }
@@ -387,6 +388,9 @@ static enum step expire_lookup(struct conn *conn) {
 static void on_origin(void *arg, unsigned ready) {
   struct conn *conn = arg;
   conn->origin.ready |= (uint8_t)ready;
+  if (conn->origin_tls != NULL) {
+    origin_tls_note(conn, ready);
+  }
   conn_run(conn);
 }
 
@@ -589,6 +593,9 @@ static void run(struct conn *conn) {
     conn->is_due = false;
     if ((is_due ? row->expire(conn) : row->step(conn)) == STEP_WAIT) {
       return_blocks(conn);
+      if (conn->origin_tls != NULL) {
+        origin_tls_park(conn);
+      }
       return;
     }
   }

@@ -112,7 +112,8 @@ struct conn {
   struct client_identity *client_identity;  // NULL: it showed no certificate
   struct end client;
   struct end origin;
-  struct endpoint *endpoint;  // in which `origin` is counted
+  struct origin_tls *origin_tls;  // NULL: bytes are plain
+  struct endpoint *endpoint;      // in which `origin` is counted
 
   // Bytes under way; each is NULL when there are none.
   struct block *in;    // from the client, sealed

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -25,6 +26,7 @@ const char *origin_failure_name(enum origin_failure failure) {
       [ORIGIN_FAILURE_TIMEOUT] = "timeout",
       [ORIGIN_FAILURE_UNREACHABLE] = "unreachable",
       [ORIGIN_FAILURE_RESET] = "reset",
+      [ORIGIN_FAILURE_TLS] = "tls",
       [ORIGIN_FAILURE_LOCAL] = "local",
       [ORIGIN_FAILURE_OTHER] = "other",
   };
@@ -107,6 +109,57 @@ void origin_note_reset(struct conn *conn) {
   if (conn->endpoint != NULL) {
     counter_add(&conn->endpoint->origin->num_failed[ORIGIN_FAILURE_RESET], 1);
   }
+}
+
+// --- the PROXY header --------------------------------------------------------------------
+
+static void tell_of_client(struct proxy_header *header, const struct conn *conn) {
+  const struct client_identity *client = conn_client(conn);
+  if (client != NULL) {
+    header->has_client_cert = SSL_session_reused(conn->ssl) == 0;
+    header->has_client_cert_in_session = true;
+    header->is_client_verified = true;
+    header->client_cn = bytes_text(client->common_name);
+  }
+}
+
+static enum status write_greeting(struct conn *conn) {
+  enum status st = STATUS_OK;
+  const int version = conn->hs->reach.pool->options->proxy_protocol;
+  struct address here = {0};
+  struct sockaddr_storage client = {0};
+  struct proxy_header header = {0};
+  const uint8_t *alpn = NULL;
+  unsigned alpn_len = 0;
+  size_t len = 0;
+
+  if (version == PROXY_PROTOCOL_OFF) {
+    return STATUS_OK;
+  }
+  if (!block_borrow(&conn->up, &conn->worker->blocks)) {
+    return STATUS_MEMORY;
+  }
+  if (conn->hs->has_destination) {
+    memcpy(&here.storage, &conn->hs->destination, sizeof(conn->hs->destination));
+  } else {
+    TRY(address_of_local(&here, conn->client.fd));
+  }
+  SSL_get0_alpn_selected(conn->ssl, &alpn, &alpn_len);
+  memcpy(&client, &conn->peer, sizeof(conn->peer));
+  header.source = (const struct sockaddr *)&client;
+  header.destination = (const struct sockaddr *)&here.storage;
+  header.alpn = bytes_of(alpn, alpn_len);
+  header.authority = bytes_text(SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name));
+  header.has_tls = true;
+  header.tls_version = SSL_get_version(conn->ssl);
+  header.tls_cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(conn->ssl));
+  tell_of_client(&header, conn);
+  TRY((version == PROXY_PROTOCOL_V1 ? proxy_v1_encode : proxy_v2_encode)(
+      block_free(conn->up), block_room(conn->up), &len, &header));
+  block_add(conn->up, len);
+
+out:
+  return st;
 }
 
 // --- connecting --------------------------------------------------------------------------
@@ -203,19 +256,70 @@ static enum reached try_next(struct conn *conn, void (*on_ready)(void *arg, unsi
              : REACH_NOBODY;
 }
 
-enum reached origin_reach(struct conn *conn, void (*on_ready)(void *arg, unsigned ready)) {
-  if (conn->origin.fd >= 0) {
+// Where TLS is spoken, what the origin is told first goes before it, in clear: so
+// origins expect it. A new socket takes it whole.
+static enum status greet_in_clear(struct conn *conn) {
+  enum status st = write_greeting(conn);
+  const size_t len = block_len(conn->up);
+  if (st != STATUS_OK || len == 0) {
+    return st;
+  }
+  if (send(conn->origin.fd, block_bytes(conn->up), len, MSG_NOSIGNAL) != (ssize_t)len) {
+    st = STATUS_SYSTEM;
+  }
+  block_use(conn->up, len);
+  block_return(&conn->up, &conn->worker->blocks);
+  return st;
+}
+
+// The second half of connecting. STATUS_AGAIN: it is under way.
+static enum status speak_tls(struct conn *conn) {
+  enum status st = STATUS_OK;
+  if (conn->origin_tls == NULL) {
+    st = greet_in_clear(conn);
+    if (st == STATUS_OK) {
+      st = origin_tls_begin(conn);
+    }
+  }
+  return st == STATUS_OK ? origin_tls_handshake(conn) : st;
+}
+
+// What is under way, at its next step. STATUS_AGAIN: it waits; an error is noted.
+static enum status go_on(struct conn *conn) {
+  enum status st = STATUS_OK;
+  if (conn->origin_tls == NULL) {
     if ((conn->origin.ready & IO_WRITABLE) == 0) {
-      return REACH_WAITS;
+      return STATUS_AGAIN;
     }
     // A failure makes the socket readable too; one that is only writable is connected.
-    if ((conn->origin.ready & IO_READABLE) == 0 ||
-        address_connect_result(conn->origin.fd) == STATUS_OK) {
-      note_connected(conn);
-      return REACHED;
+    if ((conn->origin.ready & IO_READABLE) != 0 &&
+        address_connect_result(conn->origin.fd) != STATUS_OK) {
+      note_failed(conn, origin_failure_of(errno));
+      return STATUS_SYSTEM;
     }
-    note_failed(conn, origin_failure_of(errno));
-    origin_leave(conn);
+    if (conn->hs->reach.pool->tls == NULL) {
+      return STATUS_OK;
+    }
+  }
+  st = speak_tls(conn);
+  if (st != STATUS_OK && st != STATUS_AGAIN) {
+    note_failed(conn, st == STATUS_MEMORY ? ORIGIN_FAILURE_LOCAL : ORIGIN_FAILURE_TLS);
+  }
+  return st;
+}
+
+enum reached origin_reach(struct conn *conn, void (*on_ready)(void *arg, unsigned ready)) {
+  if (conn->origin.fd >= 0) {
+    switch (go_on(conn)) {
+      case STATUS_OK:
+        note_connected(conn);
+        return REACHED;
+      case STATUS_AGAIN:
+        return REACH_WAITS;
+      default:
+        origin_leave(conn);
+        break;
+    }
   }
   return try_next(conn, on_ready);
 }
@@ -230,6 +334,7 @@ void origin_expire(struct conn *conn) {
 void origin_leave(struct conn *conn) {
   struct end *origin = &conn->origin;
   struct endpoint *endpoint = conn->endpoint;
+  origin_tls_free(conn);
   if (origin->io.loop != NULL) {
     io_close(&origin->io);
   } else if (origin->fd >= 0) {
@@ -243,53 +348,6 @@ void origin_leave(struct conn *conn) {
   }
 }
 
-// --- the PROXY header --------------------------------------------------------------------
-
-static void tell_of_client(struct proxy_header *header, const struct conn *conn) {
-  const struct client_identity *client = conn_client(conn);
-  if (client != NULL) {
-    header->has_client_cert = SSL_session_reused(conn->ssl) == 0;
-    header->has_client_cert_in_session = true;
-    header->is_client_verified = true;
-    header->client_cn = bytes_text(client->common_name);
-  }
-}
-
 enum status origin_greet(struct conn *conn) {
-  enum status st = STATUS_OK;
-  const int version = conn->hs->reach.pool->options->proxy_protocol;
-  struct address here = {0};
-  struct sockaddr_storage client = {0};
-  struct proxy_header header = {0};
-  const uint8_t *alpn = NULL;
-  unsigned alpn_len = 0;
-  size_t len = 0;
-
-  if (version == PROXY_PROTOCOL_OFF) {
-    return STATUS_OK;
-  }
-  if (!block_borrow(&conn->up, &conn->worker->blocks)) {
-    return STATUS_MEMORY;
-  }
-  if (conn->hs->has_destination) {
-    memcpy(&here.storage, &conn->hs->destination, sizeof(conn->hs->destination));
-  } else {
-    TRY(address_of_local(&here, conn->client.fd));
-  }
-  SSL_get0_alpn_selected(conn->ssl, &alpn, &alpn_len);
-  memcpy(&client, &conn->peer, sizeof(conn->peer));
-  header.source = (const struct sockaddr *)&client;
-  header.destination = (const struct sockaddr *)&here.storage;
-  header.alpn = bytes_of(alpn, alpn_len);
-  header.authority = bytes_text(SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name));
-  header.has_tls = true;
-  header.tls_version = SSL_get_version(conn->ssl);
-  header.tls_cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(conn->ssl));
-  tell_of_client(&header, conn);
-  TRY((version == PROXY_PROTOCOL_V1 ? proxy_v1_encode : proxy_v2_encode)(
-      block_free(conn->up), block_room(conn->up), &len, &header));
-  block_add(conn->up, len);
-
-out:
-  return st;
+  return conn->origin_tls == NULL ? write_greeting(conn) : STATUS_OK;
 }

@@ -23,6 +23,7 @@
 #include "common/net/address.h"
 #include "common/net/loop.h"
 #include "proxy/origin_options.h"
+#include "proxy/origin_tls.h"
 
 #define ORIGIN_MAX_TRIES 8  // origins that one connection tries
 
@@ -31,6 +32,7 @@ enum origin_failure {
   ORIGIN_FAILURE_REFUSED,      // nobody listens there
   ORIGIN_FAILURE_TIMEOUT,      // no answer in time
   ORIGIN_FAILURE_UNREACHABLE,  // no way there
+  ORIGIN_FAILURE_TLS,          // no TLS with it: its certificate, or something else
   ORIGIN_FAILURE_RESET,        // broken off by the origin, later
   ORIGIN_FAILURE_LOCAL,        // we have no descriptor, port or memory left
   ORIGIN_FAILURE_OTHER,
@@ -111,6 +113,7 @@ struct origin_set {
 // A site's.
 struct origin_pool {
   const struct pool_options *options;
+  SSL_CTX *tls;    // NULL: bytes are plain
   unsigned index;  // its queue of deadlines
   _Atomic(struct origin_set *) set;
   _Atomic bool is_resolving;  // a name of it has not been looked up yet
@@ -167,8 +170,8 @@ void origin_note_reset(struct conn *conn);
 void origin_leave(struct conn *conn);
 
 // origin_greet puts what the origin is told first (the PROXY header) into
-// conn->up. Called once, before any byte of the client's. STATUS_MEMORY,
-// STATUS_LIMIT.
+// conn->up. Called once, before any byte of the client's. (Where TLS is spoken, it has been
+// sent before that.) STATUS_MEMORY, STATUS_LIMIT.
 enum status origin_greet(struct conn *conn);
 
 #endif  // DEPUTY_PROXY_ORIGIN_H_

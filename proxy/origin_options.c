@@ -58,6 +58,19 @@ static const struct config_option check_rows[] = {
   {0},
 };
 
+static const struct config_option tls_rows[] = {
+  {"ca", CONFIG_PATH, PLACE(origin_tls_options, ca), .is_required = true,
+   .help = "PEM file with the CAs of the origins; their certificates are always verified."},
+  {"name", CONFIG_TEXT, PLACE(origin_tls_options, name), .min = 1, .max = 253,
+   .help = "Name (or IP address) that certificates must have, sent as SNI; none: the host of the "
+           "server's address."},
+  {"certificate", CONFIG_PATH, PLACE(origin_tls_options, certificate),
+   .help = "PEM file with a certificate of our own for origins that ask, and its intermediates."},
+  {"key", CONFIG_PATH, PLACE(origin_tls_options, key),
+   .help = "PEM file with the private key of that certificate; readable by its owner only."},
+  {0},
+};
+
 const struct config_option pool_option_rows[] = {
   {"name", CONFIG_TEXT, PLACE(pool_options, name), .is_required = true, .min = 1, .max = 64,
    .help = "What names, protocols, logs and metrics call the pool."},
@@ -91,6 +104,8 @@ const struct config_option pool_option_rows[] = {
   {"check", CONFIG_OBJECT, PLACE(pool_options, check), .children = check_rows,
    .help = "Checks of the pool's addresses while no client asks for them: a connection is made, "
            "and closed."},
+  {"tls", CONFIG_OBJECT, PLACE(pool_options, tls), .children = tls_rows,
+   .help = "TLS to the pool's origins; none: bytes are plain."},
   {0},
 };
 
@@ -171,6 +186,21 @@ static enum status check_servers(const struct pool_options *pool, struct errmsg 
   return STATUS_OK;
 }
 
+static enum status check_tls(const struct pool_options *pool, struct errmsg *err) {
+  const struct origin_tls_options *tls = &pool->tls;
+  if ((tls->certificate == NULL) != (tls->key == NULL)) {
+    return errmsg_set(err, STATUS_CONFIG, "tls.certificate and tls.key go together");
+  }
+  for (size_t i = 0; i < pool->num_servers && tls->ca != NULL && tls->name == NULL; i++) {
+    if (strncmp(pool->servers[i].address, "unix:", 5) == 0) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "servers[%zu] is a UNIX socket, which has no name to verify: say tls.name",
+                        i);
+    }
+  }
+  return STATUS_OK;
+}
+
 static enum status check_pool(const struct options *options, size_t at, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct pool_options *pool = &options->origins[at];
@@ -190,6 +220,7 @@ static enum status check_pool(const struct options *options, size_t at, struct e
     return errmsg_set(err, STATUS_CONFIG, "check.timeout is above check.interval");
   }
   TRY(check_servers(pool, err));
+  TRY(check_tls(pool, err));
 out:
   return st;
 }

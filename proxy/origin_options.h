@@ -40,6 +40,14 @@ struct check_options {
   int64_t fall;  // bad ones in a row
 };
 
+// TLS to the origins of a pool.
+struct origin_tls_options {
+  char *ca;    // NULL: bytes are plain
+  char *name;  // that certificates must have; NULL: the host of the address
+  char *certificate;
+  char *key;
+};
+
 struct pool_options {
   char *name;
   struct server_options *servers;
@@ -53,7 +61,10 @@ struct pool_options {
   int64_t retry_min_ms;
   int64_t retry_max_ms;
   struct check_options check;
+  struct origin_tls_options tls;
 };
+
+static inline bool pool_has_tls(const struct pool_options *pool) { return pool->tls.ca != NULL; }
 
 // Which pool an application protocol has.
 struct route_options {

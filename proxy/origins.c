@@ -415,6 +415,14 @@ enum status origins_pool_init(struct origins *origins, struct origin_pool *out,
       return st;
     }
   }
+  if (pool_has_tls(options)) {
+    st = origin_tls_context_new(&out->tls, &options->tls, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "tls");
+      origins_pool_cleanup(out);
+      return st;
+    }
+  }
   set = make_set(out);
   if (set == NULL) {
     origins_pool_cleanup(out);
@@ -434,6 +442,7 @@ void origins_pool_cleanup(struct origin_pool *pool) {
   }
   *at = pool->next;
   free(origin_pool_set(pool));
+  SSL_CTX_free(pool->tls);
   for (size_t i = 0; i < pool->options->num_servers && pool->origins[i] != NULL; i++) {
     drop_origin(pool->origins[i]);
   }

@@ -27,9 +27,13 @@ enum flow {
 static bool send_up(struct conn *conn) {
   struct end *origin = &conn->origin;
   while (block_len(conn->up) > 0 && (origin->ready & IO_WRITABLE) != 0) {
-    ssize_t n = send(origin->fd, block_bytes(conn->up), block_len(conn->up), MSG_NOSIGNAL);
+    const bool is_plain = conn->origin_tls == NULL;
+    ssize_t n = is_plain
+                    ? send(origin->fd, block_bytes(conn->up), block_len(conn->up), MSG_NOSIGNAL)
+                    : origin_tls_send(conn, block_bytes(conn->up), block_len(conn->up));
     if (n >= 0) {
-      if ((size_t)n < block_len(conn->up)) {
+      // (TLS takes a record at a time, and says itself when it has to wait.)
+      if (is_plain && (size_t)n < block_len(conn->up)) {
         origin->ready &= (uint8_t)~IO_WRITABLE;
       }
       block_use(conn->up, (size_t)n);
@@ -56,6 +60,9 @@ static void end_up(struct conn *conn) {
   if (!origin->is_shut) {
     origin->is_shut = true;
     // If the origin's direction has ended too, close says the same.
+    if (conn->origin_tls != NULL) {
+      origin_tls_end(conn);
+    }
     if (!origin->has_ended) {
       (void)shutdown(origin->fd, SHUT_WR);
     }
@@ -175,10 +182,13 @@ static enum status fetch(struct conn *conn, size_t max) {
     return STATUS_MEMORY;
   }
   do {
-    n = recv(origin->fd, block_free(conn->down), max, 0);
+    n = conn->origin_tls == NULL ? recv(origin->fd, block_free(conn->down), max, 0)
+                                 : origin_tls_recv(conn, block_free(conn->down), max);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
-    end_note_read(origin, (size_t)n, max);
+    if (conn->origin_tls == NULL) {
+      end_note_read(origin, (size_t)n, max);
+    }
     block_add(conn->down, (size_t)n);
     conn->bytes_down += (size_t)n;
     counter_add_own(&conn->worker->counters.bytes_down, (size_t)n);

@@ -403,6 +403,7 @@ void worker_free(struct worker *worker) {
   BIO_free(worker->bio);
   deadlines_cleanup(&worker->deadlines);
   loop_free(worker->loop);
+  origin_sessions_cleanup(&worker->origin_sessions);
   pool_cleanup(&worker->conns);
   pool_cleanup(&worker->blocks);
   pool_cleanup(&worker->handshakes);

@@ -23,6 +23,7 @@
 #include "proxy/deadline.h"
 #include "proxy/heat.h"
 #include "proxy/options.h"
+#include "proxy/origin_tls.h"
 #include "proxy/view.h"
 
 struct address_table;
@@ -96,6 +97,8 @@ struct worker {
   // connection here: set for the time of each call into the library (transport.h).
   struct conn *active;
   BIO *bio;
+
+  struct origin_sessions origin_sessions;
 
   struct pool conns;
   struct pool blocks;

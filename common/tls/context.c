@@ -166,6 +166,30 @@ enum status tls_context_client(SSL_CTX **out, const struct tls_identity *identit
   return context_whole(out, identity, allow_tls12, false, err);
 }
 
+enum status tls_context_outward(SSL_CTX **out, const struct tls_identity *identity,
+                                struct errmsg *err) {
+  enum status st = STATUS_OK;
+  SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+
+  *out = NULL;
+  if (ctx == NULL || !SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION)) {
+    TRY(errmsg_set(err, STATUS_MEMORY, "no memory for a TLS context"));
+  }
+  SSL_CTX_set_mode(ctx, SSL_MODE_NO_AUTO_CHAIN);
+  SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+  TRY(trust_load(ctx, identity, false, err));
+  if (identity->certificate != NULL) {
+    TRY(load_identity(ctx, identity, err));
+  }
+  *out = ctx;
+  ctx = NULL;
+
+out:
+  SSL_CTX_free(ctx);
+  ERR_clear_error();
+  return st;
+}
+
 enum status tls_context_trust(SSL_CTX **out, const struct tls_identity *identity,
                               struct errmsg *err) {
   return context_new(out, identity, false, true, err);

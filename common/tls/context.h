@@ -35,6 +35,11 @@ enum status tls_context_server(SSL_CTX **out, const struct tls_identity *identit
 // and, by tls_context_expect, its name.
 enum status tls_context_client(SSL_CTX **out, const struct tls_identity *identity, bool allow_tls12,
                                struct errmsg *err);
+// tls_context_outward is for peers that are not ours: TLS 1.2 too, with the library's
+// suites; the same checks of the server's certificate; a certificate of our own only if
+// `identity` names one.
+enum status tls_context_outward(SSL_CTX **out, const struct tls_identity *identity,
+                                struct errmsg *err);
 // tls_context_trust makes a server's context without an identity of its own: for
 // trust_check (trust.h) alone.
 enum status tls_context_trust(SSL_CTX **out, const struct tls_identity *identity,

@@ -315,7 +315,7 @@ def test_one_that_refuses(stack, config, three):
 
 
 def test_one_that_hangs(stack, config, three, hanging):
-    use(stack, config, pool("web", hanging, three[0].address, attempt_timeout="200ms",
+    use(stack, config, pool("web", hanging, three[0].address, attempt_timeout=f"{400 * SLOW}ms",
                             max_failures=2))
     for _ in range(8):
         assert ask(stack) == "a"
@@ -365,9 +365,10 @@ def test_one_that_resets_is_counted(stack, config):
 def test_checks_find_what_no_client_asked_for(stack, config, procs, tmp_path, three):
     nginx = Nginx(procs, tmp_path, "checked", "n:", more="proxy_protocol").start()
     use(stack, config, pool("web", nginx.address, three[0].address, proxy_protocol="v2",
-                            check={"interval": "50ms", "timeout": "50ms", "rise": 2, "fall": 2}))
+                            check={"interval": f"{100 * SLOW}ms", "timeout": f"{100 * SLOW}ms",
+                                   "rise": 2, "fall": 2}))
     up = lambda: metric(stack, "up", nginx.address)
-    assert up() == 1
+    wait_until(lambda: up() == 1, "it to be up")
     nginx.stop()
     wait_until(lambda: up() == 0, "the checks to see that it is gone")
     assert metric(stack, "failures_total", nginx.address) == 0  # no client has

@@ -152,6 +152,14 @@ static void origins_that_do_not_fit_together(void **state) {
           ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"}],"
           " \"check\": {\"interval\": \"500ms\"}}]",
           "check.timeout is above check.interval");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"}],"
+          " \"tls\": {\"ca\": \"ca.pem\", \"key\": \"k.pem\"}}]",
+          "go together");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\"},"
+          " {\"address\": \"unix:/s\"}], \"tls\": {\"ca\": \"ca.pem\"}}]",
+          "servers[1] is a UNIX socket");
   refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"x\"}]",
           "alpn_origins[0].origin: there is no pool \"x\" in origins");
   refuses(MINIMAL
