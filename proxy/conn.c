@@ -304,6 +304,9 @@ static void note_handshake(struct conn *conn) {
   count(&counters->handshakes[conn->source][conn->version]);
   histogram_add_us(&counters->handshake_time[conn->source], conn->handshake_us);
   note_client(conn);
+  if (SSL_ech_accepted(conn->ssl)) {
+    count(&counters->ech_accepted);
+  }
 }
 
 static enum step step_greeting(struct conn *conn) {

@@ -67,6 +67,7 @@ struct worker_counters {
   struct counter compressed[TLS_COMPRESSION_NUM];       // Certificate messages
   struct counter compressed_anew[TLS_COMPRESSION_NUM];  // those whose form was not there yet
   struct counter compressed_saved;                      // bytes
+  struct counter ech_accepted;  // handshakes whose ClientHello was encrypted
   struct counter last_resort;
   struct counter lookups_waited;  // handshakes that waited for a name of the store
   struct counter lookups_shed;    // as too many names were being waited for

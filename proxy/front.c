@@ -57,6 +57,10 @@ enum status front_context_new(SSL_CTX **out, struct view *view, struct tickets *
   SSL_CTX_set_cert_cb(ctx, select_on_certificate, view);
   SSL_CTX_set_alpn_select_cb(ctx, select_on_alpn, view);
   TRY(tls_compression_enable(ctx, (unsigned)options->tls.compression, &compressing_hooks));
+  if (view->site->ech_keys != NULL && SSL_CTX_set1_ech_keys(ctx, view->site->ech_keys) != 1) {
+    st = STATUS_MEMORY;
+    goto out;
+  }
   TRY(set_tickets(ctx, &options->tickets, tickets));
   *out = ctx;
   ctx = NULL;

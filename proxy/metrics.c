@@ -168,6 +168,8 @@ static void put_connections(const struct metrics_source *source, struct metrics_
   put_one(source, text, PREFIX "last_resort_total",
           "Handshakes answered with a chain that is out of service, as nothing usable is left.",
           AT(last_resort));
+  put_one(source, text, PREFIX "ech_accepted_total",
+          "Handshakes whose server name came encrypted (ECH).", AT(ech_accepted));
   put_one(source, text, PREFIX "certificate_bytes_saved_total",
           "Bytes of certificates that compression saved.", AT(compressed_saved));
   put_one(source, text, PREFIX "store_waits_total",

@@ -10,6 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/tls/compression.h"
+#include "common/tls/ech.h"
 #include "proxy/signer.h"
 #include "proxy/ticket_schedule.h"
 
@@ -329,6 +330,13 @@ enum status site_new(struct site **out, struct options *options, struct states *
       goto out;
     }
   }
+  if (site->options.tls.num_ech > 0) {
+    st = ech_keys_load(&site->ech_keys, site->options.tls.ech, site->options.tls.num_ech, err);
+    if (st != STATUS_OK) {
+      errmsg_prefix(err, "tls.ech_keys");
+      goto out;
+    }
+  }
   tls_compression_prepare((unsigned)site->options.tls.compression);
   TRY(fill_store(site, states, previous, err));
   *out = site;
@@ -363,6 +371,7 @@ void site_free(struct site *site) {
   }
   free(site->of_store.alpn);
   tls_policies_cleanup(&site->tls);
+  SSL_ECH_KEYS_free(site->ech_keys);
   secret_wipe(&site->ticket_keys);
   options_cleanup(&site->options);
   free(site);

@@ -50,6 +50,7 @@ struct site {
   size_t num_routes;
   struct trust trusts[OPTIONS_MAX_LISTENERS];  // of options.listeners
   struct tls_policies tls;
+  SSL_ECH_KEYS *ech_keys;     // of tls.ech_keys; NULL: none
   struct secret ticket_keys;  // struct ticket_keys of tickets.key_file; empty: none
   // Says which key servers and what own identity; equal ones may be shared.
   uint8_t key_servers_id[32];

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/tls/context.h"
+#include "common/tls/ech.h"
 
 #define SECOND INT64_C(1000)
 #define HOUR (SECOND * 60 * 60)
@@ -70,6 +71,10 @@ const struct config_option tls_option_rows[] = {
    .words = compression_words,
    .help = "Our certificates in compressed form (RFC 8879) for clients that take it: off, brotli "
            "(Chrome), zlib (Safari), both (brotli preferred; Firefox takes either)."},
+  {"ech_keys", CONFIG_PATHS, LIST(tls_options, ech, num_ech), .min = 0, .max = ECH_MAX_FILES,
+   .help = "Files with a PRIVATE KEY and an ECHCONFIG (RFC 9934) for Encrypted ClientHello, the "
+           "current one first; none: it is off. Readable by their owner only; read again on a "
+           "reload."},
   {0},
 };
 

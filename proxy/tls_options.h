@@ -41,6 +41,8 @@ struct tls_options {
   char *groups;
   struct client_options clients;
   int compression;  // enum compression_option
+  char **ech;       // files of keys
+  size_t num_ech;
 };
 
 // What a name may have otherwise. (Its ALPN is beside this, in the name itself.)
