@@ -22,6 +22,7 @@
 #include "common/tls/features.h"
 #include "common/tls/tickets.h"
 #include "proxy/address_table.h"
+#include "proxy/access_log.h"
 #include "proxy/admin.h"
 #include "proxy/conn_list.h"
 #include "proxy/credentials.h"
@@ -227,6 +228,7 @@ static void warn_of_ignored(const struct options *now, const struct options *wan
       {"user", is_same(now->user, wanted->user)},
       {"sandbox", sandbox_options_equal(&now->sandbox, &wanted->sandbox)},
       {"log", is_same(now->log, wanted->log)},
+      {"access_log_file", is_same(now->access_log_file, wanted->access_log_file)},
   };
   for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
     if (!rows[i].is_same) {
@@ -291,6 +293,7 @@ static void on_hangup(void *arg) {
 static void on_reopen(void *arg) {
   struct control *control = arg;
   log_reopen();
+  access_log_reopen();
   sink_reopen(control->audit.sink);
 }
 
@@ -782,6 +785,7 @@ enum status control_load(struct control *control, struct errmsg *err) {
   const char *path = options->states == NULL ? "" : options->states;
   struct plan plan = {0};
 
+  TRY(access_log_open(options->access_log_file, err));
   TRY(audit_log_open(&control->audit, &options->audit.log, err));
   if (options->states != NULL && control->takeover == NULL) {
     state_file_sweep(path);
@@ -1026,6 +1030,7 @@ void control_free(struct control *control) {
   timer_cleanup(&control->watch_audit);
   timer_cleanup(&control->drain);
   audit_log_close(&control->audit);
+  access_log_close();
   inherit_cleanup(&control->inherited);
   close_fd(&control->admin_fd);
   close_fd(&control->metrics_fd);

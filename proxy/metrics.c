@@ -9,6 +9,7 @@
 #include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
 #include "common/keyclient/report.h"
+#include "proxy/access_log.h"
 #include "version.h"
 
 #define PREFIX "deputy_proxy_"
@@ -255,7 +256,7 @@ static void put_keyclients(const struct metrics_source *source, struct metrics_t
 
 // --- names -----------------------------------------------------------------------------------
 
-enum gauge { GAUGE_DC_LEFT, GAUGE_DAYS_LEFT, GAUGE_USABLE };
+enum gauge { GAUGE_DC_LEFT, GAUGE_LEAF_LEFT, GAUGE_USABLE };
 
 static bool gauge_of(double *out, enum gauge gauge, const struct chain *chain, int64_t now_s) {
   const struct tls_dc *dc = NULL;
@@ -265,8 +266,8 @@ static bool gauge_of(double *out, enum gauge gauge, const struct chain *chain, i
       dc = atomic_load_explicit(&chain->dc, memory_order_relaxed);
       *out = dc == NULL ? 0 : (double)(tls_dc_expiry_s(dc) - now_s);
       return chain->info.may_delegate;
-    case GAUGE_DAYS_LEFT:
-      *out = (double)(chain->info.not_after_s - now_s) / 86400.0;
+    case GAUGE_LEAF_LEFT:
+      *out = (double)(chain->info.not_after_s - now_s);
       return true;
     case GAUGE_USABLE:
       *out = chain_judge(chain, now_s) == CHAIN_USABLE ? 1 : 0;
@@ -297,7 +298,7 @@ static void put_names(const struct metrics_source *source, struct metrics_text *
   } gauges[] = {
       {GAUGE_DC_LEFT, PREFIX "dc_seconds_left",
        "Seconds until the delegated credential ends; 0: there is none."},
-      {GAUGE_DAYS_LEFT, PREFIX "certificate_days_left", "Days until the leaf ends."},
+      {GAUGE_LEAF_LEFT, PREFIX "certificate_seconds_left", "Seconds until the leaf ends."},
       {GAUGE_USABLE, PREFIX "chain_usable", "Whether the chain may answer handshakes."},
   };
   int64_t now_s = clock_wall_s();
@@ -330,6 +331,13 @@ static void put_process(const struct metrics_source *source, struct metrics_text
   metrics_family(text, PREFIX "log_lines_lost_total", METRIC_COUNTER,
                  "Log lines that could not be kept.");
   metrics_sample(text, PREFIX "log_lines_lost_total", (double)log_num_lost(), NULL);
+  put_gauge(text, PREFIX "log_failing", "1: lines of the log cannot be written, and wait.",
+            log_is_failing() ? 1 : 0);
+  put_gauge(text, PREFIX "access_log_failing", "The same for the access log's own file.",
+            access_log_is_failing() ? 1 : 0);
+  metrics_family(text, PREFIX "access_log_lines_lost_total", METRIC_COUNTER,
+                 "Lines of the access log's own file that could not be kept.");
+  metrics_sample(text, PREFIX "access_log_lines_lost_total", (double)access_log_num_lost(), NULL);
 }
 
 void metrics_write(const struct metrics_source *source, struct metrics_text *text) {

@@ -14,6 +14,7 @@
 #define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 static const char *const key_words[] = {"per_name", "shared", NULL};  // enum dc_key_policy
+static const char *const access_log_words[] = {"text", "json", NULL};
 
 // clang-format off
 static const struct config_option greeting_rows[] = {
@@ -276,6 +277,11 @@ const struct config_option proxy_options[] = {
    .help = "File of the log, or stderr. SIGUSR1 opens it again. Not changed by a reload."},
   {"access_log", CONFIG_BOOL, PLACE(options, has_access_log), .fallback = "true",
    .help = "Whether each connection is logged when it ends."},
+  {"access_log_format", CONFIG_WORD, PLACE(options, access_log_format), .fallback = "text",
+   .words = access_log_words, .help = "Those lines as key=value, or as JSON objects."},
+  {"access_log_file", CONFIG_PATH, PLACE(options, access_log_file), .is_written = true,
+   .help = "File of those lines alone; none: they go to the log, at its level info. SIGUSR1 opens "
+           "it again. Not changed by a reload."},
   {0},
 };
 // clang-format on

@@ -121,6 +121,8 @@ struct audit_options {
   struct audit_log_options log;
 };
 
+enum access_log_format { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
+
 struct options {
   struct listener_options *listeners;
   size_t num_listeners;
@@ -148,6 +150,8 @@ struct options {
   struct sandbox_options sandbox;
   char *log;
   bool has_access_log;
+  int access_log_format;  // enum access_log_format
+  char *access_log_file;  // NULL: in the log
 };
 
 extern const struct config_option proxy_options[];

@@ -55,6 +55,11 @@ uint64_t log_num_lost(void) {
   return sink == NULL ? 0 : sink_num_lost(sink);
 }
 
+bool log_is_failing(void) {
+  struct sink *sink = atomic_load(&current);
+  return sink != NULL && sink_is_failing(sink);
+}
+
 void log_set_level(enum log_level level) {
   atomic_store_explicit(&current_level, (int)level, memory_order_relaxed);
 }
@@ -134,6 +139,15 @@ void log_line(enum log_level level, uint64_t id, const char *event, const char *
   }
   flatten(line, len);
   emit(line, len);
+}
+
+void log_raw(struct bytes line) {
+  char copy[SINK_LINE_MAX_LEN + 1];
+  size_t len = line.len < SINK_LINE_MAX_LEN ? line.len : SINK_LINE_MAX_LEN;
+  if (log_is_on(LOG_LEVEL_INFO)) {
+    memcpy(copy, line.data, len);
+    emit(copy, len);
+  }
 }
 
 // Writes one byte's escape and returns its length, at most 4.

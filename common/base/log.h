@@ -25,6 +25,8 @@ void log_close(void);
 void log_reopen(void);
 // log_num_lost counts the lines that could not be kept, for metrics.
 uint64_t log_num_lost(void);
+// log_is_failing: could the last lines not be written? They wait, as far as there is room.
+bool log_is_failing(void);
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 const char *log_level_name(enum log_level level);
@@ -37,6 +39,10 @@ bool log_is_on(enum log_level level);
 // fixed word or two with underscores; `format` gives "key=value key=value".
 void log_line(enum log_level level, uint64_t id, const char *event, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+// log_raw writes a line that is whole already (JSON, say), as one of level info; without
+// control bytes, and of at most SINK_LINE_MAX_LEN bytes: more is cut.
+void log_raw(struct bytes line);
 
 #define log_error(id, ...) log_line(LOG_LEVEL_ERROR, id, __VA_ARGS__)
 #define log_warn(id, ...) log_line(LOG_LEVEL_WARN, id, __VA_ARGS__)

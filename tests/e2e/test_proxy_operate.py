@@ -7,10 +7,12 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 
 import pytest
 
+from support import prometheus
 from support.procs import SLOW, free_port, wait_until
 from support.stack import BODY, PROXY, Origin, Stack, echo
 
@@ -317,3 +319,137 @@ def test_reload_by_the_operator_answers_with_the_reason(servers):
     # Drain: the answer comes, then the end, as with SIGTERM.
     assert "accepts no more" in servers.proxy.ctl("drain").stdout
     assert process.wait() == 0
+
+
+# --- metrics --------------------------------------------------------------------------------
+
+
+def test_metrics_are_what_prometheus_reads(procs, pki):
+    """By a strict reading, and by promtool where there is one."""
+    stack = Stack(procs, pki).start()
+    proxy = stack.proxy
+    context = stack.context()
+    for _ in range(2):
+        assert stack.get(context=context) == BODY
+    stack.nss().run("demo.test")
+    with contextlib.suppress(OSError):
+        stack.connect("nobody.test", verify=False).close()
+    wait_until(lambda: proxy.failures("unknown_name") == 1, "a failure to be counted")
+    text = proxy.ctl("metrics").stdout
+    families = prometheus.parse(text)
+    times = families["deputy_proxy_handshake_seconds"]
+    assert times.kind == "histogram"
+    counts = {labels["source"]: value for name, labels, value in times.samples
+              if name.endswith("_count")}
+    assert counts["certificate"] >= 2 and counts["dc"] >= 1 and counts["resumed"] == 0
+    for family in ("deputy_proxy_dc_seconds_left", "deputy_proxy_certificate_seconds_left",
+                   "deputy_proxy_chain_usable"):
+        samples = families[family].samples
+        assert {labels["name"] for _, labels, _ in samples} == {"demo.test"}
+        assert {labels["chain"] for _, labels, _ in samples} == {"primary", "backup"}
+    assert all(value > 3600 for _, _, value in families["deputy_proxy_dc_seconds_left"].samples)
+    if shutil.which("promtool"):
+        done = procs.run(["promtool", "check", "metrics"], input=text)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+    stack.stop()
+
+
+def test_gauges_by_name_are_bounded(servers):
+    leaf = servers.leaf("many", "*.many.test")
+    servers.keyserver.reload()
+    for i in range(1500):
+        servers.add_name(f"n{i}.many.test", [("primary", leaf)])
+    start(servers)
+    families = prometheus.parse(servers.proxy.ctl("metrics").stdout)
+    names = {labels["name"] for _, labels, _ in families["deputy_proxy_chain_usable"].samples}
+    assert len(names) == 1000
+    assert families["deputy_proxy_names_not_shown"].samples[0][2] == 501
+
+
+@pytest.mark.parametrize("text", [
+    "a_total 1", "# HELP a b\n# TYPE a counter\na 1\n", "# TYPE a_total counter\na_total 1\n",
+    "# HELP a b\n# TYPE a gauge\na 1\na 1\n", "# HELP a b\n# TYPE a gauge\nb 1\n",
+    "# HELP a b\n# TYPE a gauge\na{x=\"1} 1\n", "# HELP a_days b\n# TYPE a_days gauge\na_days 1\n",
+    "# HELP a b\n# TYPE a histogram\na_bucket{le=\"1\"} 2\na_bucket{le=\"+Inf\"} 1\na_sum 1\n"
+    "a_count 1\n"])
+def test_the_strict_reading_is_strict(text):
+    with pytest.raises((AssertionError, KeyError)):
+        prometheus.parse(text)
+
+
+# --- logs --------------------------------------------------------------------------------------
+
+WANTED = {"time", "event", "conn", "outcome", "client", "name", "version", "group", "source",
+          "resumed", "chain", "ca", "handshake_us", "up", "down", "ms"}
+
+
+def json_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_access_log_as_json_in_a_file_of_its_own(servers):
+    proxy = servers.proxy
+    path = proxy.folder / "access.jsonl"
+    proxy.config.update(access_log_format="json", access_log_file=str(path))
+    process = start(servers, args=["--log-level", "warn"])  # its file does not depend on that
+    context = servers.context(tls12=True)
+    with servers.connect(context=context) as first:
+        first.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while first.recv(65536):
+            pass
+        session = first.session
+    with socket.create_connection(proxy.address, timeout=10 * SLOW) as plain:
+        with context.wrap_socket(plain, server_hostname="demo.test", session=session) as again:
+            assert again.session_reused
+    with contextlib.suppress(OSError):
+        servers.connect("no\"body.test", verify=False).close()
+    wait_until(lambda: path.exists() and len(json_lines(path)) == 3, "three lines")
+    lines = {(line.get("resumed"), line["name"]): line for line in json_lines(path)}
+    done = lines[(False, "demo.test")]
+    assert WANTED <= set(done), WANTED - set(done)
+    assert done["outcome"] in ("done", "truncated") and done["source"] == "certificate"
+    assert (done["version"], done["chain"], done["up"]) == ("1.2", "primary", 18)
+    assert done["down"] > 50 and done["client"].startswith("127.0.0.1:") and done["ms"] >= 0
+    assert lines[(True, "demo.test")]["source"] == "resumed"
+    failed = lines[(None, 'no"body.test')]
+    assert (failed["outcome"], failed["failure"]) == ("handshake_failed", "unknown_name")
+    assert " closed " not in process.err()
+    # Rotation: the file is moved aside, and made anew by the signal.
+    path.rename(path.with_suffix(".1"))
+    process.signal(signal.SIGUSR1)
+    wait_until(path.exists, "the new file")
+    servers.get()
+    wait_until(lambda: len(json_lines(path)) == 1, "a line there")
+    # The format is a matter of a reload; the file is not.
+    proxy.config["access_log_format"] = "text"
+    proxy.reload()
+    servers.get()
+    wait_until(lambda: " closed outcome=" in path.read_text(), "a line of text")
+    assert " resumed=no chain=primary ca=" in path.read_text()
+
+
+def test_access_log_as_json_among_the_others(servers):
+    servers.proxy.config["access_log_format"] = "json"
+    process = start(servers)
+    servers.get()
+    wait_until(lambda: '"event":"closed"' in process.err(), "the line")
+    line = next(line for line in process.err().splitlines() if line.startswith("{"))
+    assert json.loads(line)["source"] == "certificate"
+
+
+def test_full_disk_costs_log_lines_and_nothing_else(servers):
+    proxy = servers.proxy
+    proxy.config.update(log="/dev/full", access_log_file="/dev/full")
+    proxy.config["audit"] = {"path": "/dev/full"}
+    process = start(servers)
+    for _ in range(20):
+        assert servers.get() == BODY
+    proxy.reload()
+    assert proxy.admin("POST", "/v1/switch", {"level": "name", "subject": "demo.test",
+                                              "to": "backup", "reason": "audited"})[0] == 200
+    for metric in ("log_failing", "access_log_failing", "audit_failing"):
+        wait_until(lambda: proxy.metric(metric) == 1, metric)
+    # What comes while the disk is full is counted, and waits for nothing.
+    assert servers.get() == BODY
+    wait_until(lambda: proxy.metric("access_log_lines_lost_total") >= 1, "lines to be lost")
+    process.stop()
