@@ -67,7 +67,7 @@ static const struct row {
     {"anchor", CTL_ANCHOR, offsetof(struct ctl_args, anchor), NOWHERE, "SEQ:HEX",
      "number and hash of a line, noted before: the chain must go through it"},
     {"state", CTL_STATE, offsetof(struct ctl_args, state), NOWHERE, "STATE",
-     "those in handshake, signing, lookup, connect, relay, half or drain"},
+     "those in greeting, handshake, signing, lookup, connect, relay, half or drain"},
     {"address", CTL_ADDRESS, offsetof(struct ctl_args, address), NOWHERE, "IP",
      "those of the client at this address"},
     {"older", CTL_OLDER, offsetof(struct ctl_args, older), NOWHERE, "SECONDS",

@@ -241,7 +241,7 @@ static const char *read_filter(struct filter *out, const struct http_request *re
     return "\"older\" must be a number of seconds";
   }
   if (state != NULL && (out->state = state_from_name(state)) < 0) {
-    return "\"state\" must be handshake, signing, lookup, connect, relay, half or drain";
+    return "\"state\" must be greeting, handshake, signing, lookup, connect, relay, half or drain";
   }
   if (client != NULL && address_from_host(&out->client, client, 0) != STATUS_OK) {
     return "\"client\" must be an IP address";
