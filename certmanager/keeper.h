@@ -2,7 +2,8 @@
 // keeper: the work on one store, as long as this process is the one that does it: knows
 // its chains (catalog.h), asks responders and lists about them (common/revocation), keeps
 // staples (writer.h) and judges what is revoked (switcher.h). What reads or writes much of
-// the store runs on a thread of its own; the loop reads single records.
+// the store runs on a thread of its own, and answers are checked on another; the loop reads
+// single records.
 //
 //   every second: has the store changed? -> scan (names) -> look (new leaves) -> schedules
 //   staple_fetch -> writer -> store        revocation_watch, staple_fetch -> switcher -> store
