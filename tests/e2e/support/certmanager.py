@@ -35,8 +35,7 @@ class Manager:
         return done.stdout
 
     def add(self, *leaves, level="primary"):
-        for leaf in leaves:
-            self.ctl("import", leaf.chain, "--level", level, "--quiet")
+        self.ctl("import", *[leaf.chain for leaf in leaves], "--level", level, "--quiet")
 
     def start(self, name="certmanager", staples=None, is_ready=True, **revocation):
         config = {
