@@ -21,9 +21,7 @@
 #define OTHER_LEVEL 0.5  // what a handshake counts for a level that did not answer it
 #define UNFIT_MS 60000   // until a leaf that may not delegate now is looked at again
 #define LINES_PER_S 10   // of the log, for credentials that came
-// Measured (docs/deputy-proxy.md, "How many, and which"): what a credential takes besides its
-// leaf's record, key included, and what a record takes.
-#define BYTES_OF_CREDENTIAL 1000
+// Measured (docs/deputy-proxy.md, "How many, and which"): with its places in the schedule.
 #define BYTES_OF_RECORD (sizeof(struct dc_leaf) + 80)
 
 struct credentials {
@@ -549,7 +547,7 @@ void credentials_count(const struct credentials *c, struct credentials_counts *o
   out->num_ready = dc_schedule_num_held(s) - out->num_kept;
   out->num_wanted =
       out->num_ready + dc_schedule_num(s, DC_QUEUE_MISSING) + s->num_asked_new + s->num_waiting_new;
-  out->bytes = dc_schedule_num_held(s) * BYTES_OF_CREDENTIAL + out->num_leaves * BYTES_OF_RECORD;
+  out->bytes = dc_schedule_num_held(s) * tls_dc_memory() + out->num_leaves * BYTES_OF_RECORD;
   for (unsigned i = 0; i < c->issuers.num; i++) {
     out->num_issuers_paused += c->issuers.items[i].pause_ends_ms > loop_now_ms(c->loop) ? 1u : 0u;
   }

@@ -139,7 +139,7 @@ static const struct config_option dc_rows[] = {
    .max = 100000, .help = "Most credentials asked for in a second, renewals included."},
   {"max_credentials", CONFIG_INT, PLACE(dc_options, max_held), .fallback = "100000", .min = 1,
    .max = 4000000,
-   .help = "Most credentials in memory (about 1.3 KB each). When there are more, the coldest goes: "
+   .help = "Most credentials in memory (1.2 to 2.1 KB each). When there are more, the coldest goes: "
            "of names that left the cache first, then of names in it, then of configured names."},
   {"keys", CONFIG_WORD, PLACE(dc_options, keys), .fallback = "per_name", .words = key_words,
    .help = "per_name: each credential has a key of its own. shared: all that are asked for within "

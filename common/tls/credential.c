@@ -295,6 +295,8 @@ void tls_dc_unref(struct tls_dc *dc) {
 
 int64_t tls_dc_expiry_s(const struct tls_dc *dc) { return dc->expiry_s; }
 
+size_t tls_dc_memory(void) { return HAS_SSL_CREDENTIAL ? 1850 : 1000; }
+
 // --- what the client can do ----------------------------------------------------------
 
 const char *tls_guard_name(enum tls_guard guard) {

@@ -46,6 +46,9 @@ enum status tls_dc_new(struct tls_dc **out, struct tls_chain *chain, struct byte
 void tls_dc_ref(struct tls_dc *dc);
 void tls_dc_unref(struct tls_dc *dc);  // NULL allowed; the key is wiped with the last
 int64_t tls_dc_expiry_s(const struct tls_dc *dc);
+// tls_dc_memory is about what a DC with a key of its own takes, in bytes (measured with
+// P-256, tests/unit/proxy/dc_scale_measure.c).
+size_t tls_dc_memory(void);
 
 // tls_chain_compress prepares its compressed forms (compression.h); tls_dc_new does so for
 // a DC. Without, the first handshake that needs one makes it. Any thread.
