@@ -202,6 +202,27 @@ def test_switches_drills_and_restores(store, certs, tmp_path):
     store("verify")
 
 
+def test_a_ca_by_its_file_and_by_its_key(store, certs, module_pki, tmp_path):
+    """Whoever holds a CA's certificate need not know how leaves name it."""
+    root, below = module_pki.ca("root"), certs["cas"]["one"]
+    store("import", combined(certs, tmp_path / "one", "one"))
+    store("import", combined(certs, tmp_path / "two", "two"), "--level", "backup")
+    listed = {ca["issuer"]: ca["id"] for ca in json.loads(store("cas", "--json").stdout)["cas"]}
+    assert set(listed) == {"one", "two"}
+    key = below.spki_sha256()
+    for way in (below.cert, key, key[:12].upper(), listed["one"], listed["one"][:8], "ONE"):
+        done = json.loads(store("switch", "--ca", way, "--reason", "x", "--json").stdout)
+        assert done["subject"] == listed["one"] and not done["already"], way
+        assert serving(store, "a.test") == "backup"
+        store("restore", "--ca", way, "--reason", "over")
+        assert serving(store, "a.test") == "primary"
+    strange = store("switch", "--ca", root.cert, "--reason", "x", code=1)
+    assert "issued no leaf here" in strange.stderr and "store cas" in strange.stderr
+    assert "cannot be" in store("drill", "--ca", tmp_path / "none.pem", code=1).stderr
+    (tmp_path / "text.pem").write_text("plain text")
+    assert "text.pem" in store("drill", "--ca", tmp_path / "text.pem", code=1).stderr
+
+
 def test_command_lines_that_are_wrong(store, tmp_path):
     for args, why in [(["switch", "--ca", "x"], "needs --reason"), (["nothing"], "unknown command"),
                       (["stats", "--deep"], "does not take --deep"), (["import"], "usage"),
