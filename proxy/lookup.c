@@ -197,6 +197,20 @@ static int64_t put_words_of_configured(struct lookup *lookup, const struct cert_
   return end_s;
 }
 
+// put_words_of_fleet is for when there are no configured names, and none in the cache.
+static int64_t put_words_of_fleet(struct lookup *lookup, int64_t now_s) {
+  struct store_words said;
+  struct state words = {0};
+  if (store_get_words(lookup->reader, &said, STATE_LEVEL_FLEET, (struct bytes){0}, now_s) !=
+      STATUS_OK) {
+    return 0;
+  }
+  atomic_init(&words.preferred, said.preferred);
+  atomic_init(&words.is_dc_off, said.is_dc_off);
+  state_put_words(lookup->fleet, &words);
+  return said.until_s;
+}
+
 // A handful of names: all at once. The version is shown when all words are in place.
 static int64_t put_words_of_site(struct lookup *lookup, uint64_t version) {
   int64_t now_s = clock_wall_s();
@@ -206,6 +220,7 @@ static int64_t put_words_of_site(struct lookup *lookup, uint64_t version) {
   if (lookup->site == NULL) {
     return 0;
   }
+  end_s = put_words_of_fleet(lookup, now_s);
   names = certstore_names(lookup->site->store, &num);
   for (size_t i = 0; i < num; i++) {
     end_s = sooner(end_s, put_words_of_configured(lookup, names[i], now_s));
@@ -672,10 +687,16 @@ static bool must_let_go(void *arg) {
 
 static void catch_up(void *arg) {
   struct lookup *lookup = arg;
-  if (!lookup->is_closing && has_news(lookup)) {
-    lookup->is_walking = false;  // from the start
-    (void)walk_states(lookup);
+  uint64_t version = 0;
+  int64_t end_s = atomic_load_explicit(&lookup->config_end_s, memory_order_relaxed);
+  if (lookup->is_closing || !refresh_own(lookup, &version)) {
+    return;
   }
+  if (atomic_load_explicit(&lookup->config_version, memory_order_relaxed) != version ||
+      (end_s != 0 && clock_wall_s() >= end_s)) {
+    lookup->walked_end_s = sooner(lookup->walked_end_s, put_words_of_site(lookup, version));
+  }
+  store_reader_park(lookup->reader);
 }
 
 static const struct cert_name *find_in_cache(void *arg, const char *name) {

@@ -149,6 +149,13 @@ def test_what_is_refused(shop):
     assert done["num_without_backup"] == 1 and "forced: 1 of 2001" in done["warnings"][0], done
     assert shop.issuer("alone.test") == web  # the last resort
     ctl(shop, "restore", "--ca", web, "--reason", "over")
+    # The fleet is told though nobody has asked for any of these names yet.
+    done = switch(shop, "--fleet", "--to", "backup")
+    assert done["num_usable"] == 2000 and "1 of 2001 names" in done["warnings"][0], done
+    assert json.loads(ctl(shop, "status", "--json").stdout)["fleet"]["preferred_level"] == 2
+    assert name_of(shop, "n300.bench.test")["serves"] == "backup"
+    ctl(shop, "restore", "--fleet", "--reason", "over")
+    assert name_of(shop, "n300.bench.test")["serves"] == "primary"
     # A switch that ends by itself.
     switch(shop, "--ca", PRIMARY, "--until",
            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3 * SLOW)))
