@@ -8,6 +8,7 @@ deputy_add_library(deputy_store
     ready.c
     store.c
     store_choose.c
+    store_compact.c
     store_match.c
     store_states.c
     store_sweep.c

@@ -94,6 +94,27 @@ uint64_t store_num(MDB_txn *txn, MDB_dbi table);
 enum status store_fold(struct store_words *out, MDB_txn *txn, MDB_dbi log, uint64_t *ids,
                        size_t *num, int64_t now_s);
 
+// --- store_write.c -------------------------------------------------------------------
+
+MDB_txn *store_txn_mdb(const struct store_txn *txn);
+struct store *store_txn_store(const struct store_txn *txn);
+uint64_t store_txn_next_chain(const struct store_txn *txn);  // the id that comes next
+// Records within a transaction: STATUS_NOT_FOUND, and what store_write says.
+enum status store_txn_get(struct store_txn *txn, enum store_table table, struct bytes key,
+                          struct bytes *out);
+enum status store_txn_del(struct store_txn *txn, enum store_table table, struct bytes key,
+                          struct errmsg *err);
+enum status store_txn_damaged(struct store_txn *txn, const char *what, struct errmsg *err);
+// store_run is store_write for one that has the lock. store_lock: STATUS_CLOSED (compacted
+// meanwhile), STATUS_REFUSED (open for reading).
+enum status store_run(struct store *store,
+                      enum status (*change)(struct store_txn *txn, void *arg, struct errmsg *err),
+                      void *arg, struct errmsg *err);
+enum status store_lock(const struct store *store, struct errmsg *err);
+void store_unlock(const struct store *store);
+
+// --- store_sweep.c -------------------------------------------------------------------
+
 // store_find_unused finds the keys of issuers' certificates and CAs that no chain has.
 // Clean both in any case. STATUS_MEMORY, STATUS_FORMAT (a damaged chain).
 struct store_unused {

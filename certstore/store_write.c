@@ -6,14 +6,11 @@
 #include "certstore/store_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <openssl/sha.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "certstore/certstore_private.h"
 #include "certstore/store_private.h"
@@ -111,6 +108,12 @@ void store_on_progress(struct store_txn *txn,
   txn->progress_arg = arg;
 }
 
+MDB_txn *store_txn_mdb(const struct store_txn *txn) { return txn->txn; }
+struct store *store_txn_store(const struct store_txn *txn) {
+  return txn->store;
+}
+uint64_t store_txn_next_chain(const struct store_txn *txn) { return txn->next_chain; }
+
 bool store_txn_is_broken(const struct store_txn *txn) { return txn->rc != 0; }
 
 static void step(struct store_txn *txn) {
@@ -142,13 +145,13 @@ static enum status put(struct store_txn *txn, enum store_table table, struct byt
   return fail(txn, rc, err);
 }
 
-static enum status get(struct store_txn *txn, enum store_table table, struct bytes key,
-                       struct bytes *out) {
+enum status store_txn_get(struct store_txn *txn, enum store_table table, struct bytes key,
+                          struct bytes *out) {
   return store_get(txn->txn, txn->store->tables[table], key, out);
 }
 
-static enum status del(struct store_txn *txn, enum store_table table, struct bytes key,
-                       struct errmsg *err) {
+enum status store_txn_del(struct store_txn *txn, enum store_table table, struct bytes key,
+                          struct errmsg *err) {
   MDB_val k = store_val(key);
   int rc = mdb_del(txn->txn, txn->store->tables[table], &k, NULL);
   if (rc == MDB_NOTFOUND) {
@@ -157,7 +160,7 @@ static enum status del(struct store_txn *txn, enum store_table table, struct byt
   return rc == 0 ? STATUS_OK : fail(txn, rc, err);
 }
 
-static enum status damaged(struct store_txn *txn, const char *what, struct errmsg *err) {
+enum status store_txn_damaged(struct store_txn *txn, const char *what, struct errmsg *err) {
   return errmsg_set(
       err, STATUS_FORMAT,
       "%s: a record (%s) is damaged: `deputyctl store verify` lists what is. Put back "
@@ -243,11 +246,11 @@ static enum status find_leaf(struct store_txn *txn, uint64_t *out, const uint8_t
       return STATUS_OK;
     }
   }
-  enum status st = get(txn, TABLE_LEAVES, bytes_of(sha256, 32), &record);
+  enum status st = store_txn_get(txn, TABLE_LEAVES, bytes_of(sha256, 32), &record);
   if (st == STATUS_OK && record.len == STORE_ID_LEN) {
     *out = store_id_of(record.data);
   } else if (st != STATUS_NOT_FOUND) {
-    return damaged(txn, "leaf", err);
+    return store_txn_damaged(txn, "leaf", err);
   }
   return st;
 }
@@ -345,7 +348,7 @@ static enum status note_ca(struct store_txn *txn, const uint8_t ca_id[32], struc
       return STATUS_OK;
     }
   }
-  if (get(txn, TABLE_CAS, bytes_of(ca_id, 32), &there) != STATUS_OK) {
+  if (store_txn_get(txn, TABLE_CAS, bytes_of(ca_id, 32), &there) != STATUS_OK) {
     TRY(cert_info_read(&info, leaf, err));
     const struct store_ca ca = {.issuer = bytes_text(info.issuer)};
     TRY(store_ca_encode(record, sizeof(record), &len, &ca));
@@ -428,7 +431,7 @@ static bool same_chain(struct store_txn *txn, uint64_t id, const struct store_ch
   uint8_t key[STORE_ID_LEN];
   struct bytes record;
   struct store_chain there;
-  return get(txn, TABLE_CHAINS, store_id_key(key, id), &record) == STATUS_OK &&
+  return store_txn_get(txn, TABLE_CHAINS, store_id_key(key, id), &record) == STATUS_OK &&
          store_chain_decode(&there, record) == STATUS_OK &&
          bytes_equal(there.issuers, chain->issuers) && bytes_equal(there.leaf, chain->leaf);
 }
@@ -558,7 +561,7 @@ enum status store_put_revoked(struct store_txn *txn, uint64_t chain_id,
   uint8_t record[STORE_REVOKED_RECORD_MAX_LEN];
   size_t len = 0;
   if (revoked == NULL) {
-    st = del(txn, TABLE_REVOKED, store_id_key(key, chain_id), err);
+    st = store_txn_del(txn, TABLE_REVOKED, store_id_key(key, chain_id), err);
     return st == STATUS_NOT_FOUND ? STATUS_OK : st;
   }
   TRY(store_revoked_encode(record, sizeof(record), &len, revoked));
@@ -569,7 +572,7 @@ out:
 }
 
 enum status store_remove_name(struct store_txn *txn, const char *name, struct errmsg *err) {
-  enum status st = del(txn, TABLE_NAMES, bytes_text(name), err);
+  enum status st = store_txn_del(txn, TABLE_NAMES, bytes_text(name), err);
   return st == STATUS_NOT_FOUND
              ? errmsg_set(err, st, "\"%.253s\" is not a name in this store", name)
              : st;
@@ -687,14 +690,14 @@ static enum status write_name(struct store_txn *txn, const struct pending_name *
   struct bytes record;
   size_t len = 0;
 
-  st = flags == MDB_APPEND ? STATUS_NOT_FOUND : get(txn, TABLE_NAMES, key, &record);
+  st = flags == MDB_APPEND ? STATUS_NOT_FOUND : store_txn_get(txn, TABLE_NAMES, key, &record);
   if (st == STATUS_OK) {
     st = store_name_decode(&name, record);
   } else if (st == STATUS_NOT_FOUND) {
     st = STATUS_OK;
   }
   if (st != STATUS_OK) {
-    return damaged(txn, "name", err);
+    return store_txn_damaged(txn, "name", err);
   }
   for (size_t i = 0; i < num; i++) {
     TRY(merge(txn, &name, group[i], err));
@@ -846,7 +849,7 @@ static enum status run_once(struct store_txn *txn, struct store *store,
     TRY(fail(txn, rc, err));
   }
   if (next_id(&txn->next_chain, txn->txn, store->tables[TABLE_CHAINS]) != STATUS_OK) {
-    TRY(damaged(txn, "chain", err));
+    TRY(store_txn_damaged(txn, "chain", err));
   }
   TRY(change(txn, arg, err));
   TRY(flush(txn, err));
@@ -861,9 +864,9 @@ out:
 }
 
 // run repeats the change until the map is large enough for it.
-static enum status run(struct store *store,
-                       enum status (*change)(struct store_txn *txn, void *arg, struct errmsg *err),
-                       void *arg, struct errmsg *err) {
+enum status store_run(struct store *store,
+                      enum status (*change)(struct store_txn *txn, void *arg, struct errmsg *err),
+                      void *arg, struct errmsg *err) {
   struct store_txn txn;
   enum status st = STATUS_OK;
   for (;;) {
@@ -885,7 +888,7 @@ static enum status run(struct store *store,
   }
 }
 
-static enum status lock(const struct store *store, struct errmsg *err) {
+enum status store_lock(const struct store *store, struct errmsg *err) {
   if (store->lock_fd < 0) {
     return errmsg_set(err, STATUS_REFUSED, "%s: is open for reading only", store->folder);
   }
@@ -902,19 +905,19 @@ static enum status lock(const struct store *store, struct errmsg *err) {
   return STATUS_OK;
 }
 
-static void unlock(const struct store *store) { (void)flock(store->lock_fd, LOCK_UN); }
+void store_unlock(const struct store *store) { (void)flock(store->lock_fd, LOCK_UN); }
 
 enum status store_write(struct store *store,
                         enum status (*change)(struct store_txn *txn, void *arg, struct errmsg *err),
                         void *arg, struct errmsg *err) {
-  enum status st = lock(store, err);
+  enum status st = store_lock(store, err);
   if (st != STATUS_OK) {
     return st;
   }
   int num_dead = 0;
   (void)mdb_reader_check(store->chains, &num_dead);
-  st = run(store, change, arg, err);
-  unlock(store);
+  st = store_run(store, change, arg, err);
+  store_unlock(store);
   return st;
 }
 
@@ -925,218 +928,4 @@ void store_expect(struct store *store, uint64_t len) {
   if (want > info.me_mapsize && atomic_load(&store->num_in_use) == 0) {
     (void)mdb_env_set_mapsize(store->chains, want);  // if not, it grows when it is full
   }
-}
-
-// --- compaction --------------------------------------------------------------------------
-
-// Which chains are named: a bit for each id.
-struct named {
-  uint8_t *bits;
-  uint64_t num;
-};
-
-static bool mark_named(void *arg, struct bytes key, struct bytes value) {
-  struct named *named = arg;
-  struct store_name name;
-  (void)key;
-  if (store_name_decode(&name, value) != STATUS_OK) {
-    return false;
-  }
-  for (size_t i = 0; i < name.num_slots; i++) {
-    uint64_t id = name.slots[i].chain_id;
-    if (id < named->num) {
-      named->bits[id / 8] = (uint8_t)(named->bits[id / 8] | 1U << (id % 8));
-    }
-  }
-  return true;
-}
-
-struct sweep {
-  struct named named;
-  uint64_t num_dropped;
-};
-
-static enum status drop_chain(struct store_txn *txn, const struct store_chain *chain, uint64_t id,
-                              struct errmsg *err) {
-  enum status st = STATUS_OK;
-  uint8_t id_key[STORE_ID_LEN];
-  uint8_t key[32 + STORE_ID_LEN];
-  struct bytes by_id = store_id_key(id_key, id);
-  memcpy(key, chain->facts.key_id, 32);
-  (void)store_id_key(key + 32, id);
-  const struct {
-    enum store_table table;
-    struct bytes key;
-  } places[] = {
-      {TABLE_LEAVES, bytes_of(chain->leaf_sha256, 32)},
-      {TABLE_KEYS, bytes_of(key, sizeof(key))},
-      {TABLE_STAPLES, by_id},
-      {TABLE_REVOKED, by_id},
-      {TABLE_CHAINS, by_id},
-  };
-  for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-    st = del(txn, places[i].table, places[i].key, err);
-    if (st != STATUS_NOT_FOUND) {
-      TRY(st);
-    }
-  }
-  st = STATUS_OK;
-
-out:
-  return st;
-}
-
-static enum status drop_keys(struct store_txn *txn, enum store_table table,
-                             const struct store_unused *unused, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  for (size_t i = 0; i < unused->num && st == STATUS_OK; i++) {
-    st = del(txn, table, bytes_of(unused->keys[i], 32), err);
-  }
-  return st;
-}
-
-// drop_unused removes the certificates of issuers, and the CAs, that no chain has now.
-static enum status drop_unused(struct store_txn *txn, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct store_unused issuers = {0};
-  struct store_unused cas = {0};
-  st = store_find_unused(&issuers, &cas, txn->txn, txn->store);
-  if (st != STATUS_OK) {
-    st = st == STATUS_MEMORY ? no_memory(err) : damaged(txn, "chain", err);
-    goto out;
-  }
-  TRY(drop_keys(txn, TABLE_ISSUERS, &issuers, err));
-  TRY(drop_keys(txn, TABLE_CAS, &cas, err));
-
-out:
-  store_unused_cleanup(&issuers);
-  store_unused_cleanup(&cas);
-  return st;
-}
-
-// drop_unnamed removes the chains that no name has, and what only they had. The last chain
-// stays in any case, so that its id is not given away again.
-static enum status drop_unnamed(struct store_txn *txn, void *arg, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct sweep *sweep = arg;
-  const MDB_dbi *tables = txn->store->tables;
-
-  sweep->num_dropped = 0;
-  sweep->named.num = txn->next_chain;
-  free(sweep->named.bits);
-  sweep->named.bits = calloc(txn->next_chain / 8 + 1, 1);
-  if (sweep->named.bits == NULL) {
-    return no_memory(err);
-  }
-  TRY(store_walk(txn->txn, tables[TABLE_NAMES], mark_named, &sweep->named));
-  for (uint64_t id = 1; id + 1 < txn->next_chain; id++) {
-    uint8_t key[STORE_ID_LEN];
-    struct bytes record;
-    struct store_chain chain;
-    if ((sweep->named.bits[id / 8] & 1U << (id % 8)) != 0 ||
-        get(txn, TABLE_CHAINS, store_id_key(key, id), &record) != STATUS_OK) {
-      continue;
-    }
-    if (store_chain_decode(&chain, record) != STATUS_OK) {
-      TRY(damaged(txn, "chain", err));
-    }
-    TRY(drop_chain(txn, &chain, id, err));
-    sweep->num_dropped++;
-  }
-  TRY(drop_unused(txn, err));
-
-out:
-  return st;
-}
-
-// take_after gives the copy the owner, group and mode of the file that it replaces.
-static enum status take_after(const char *beside, const char *old, struct errmsg *err) {
-  struct stat is;
-  if (stat(old, &is) != 0 || chmod(beside, is.st_mode & 07777) != 0) {
-    return store_fail(err, errno, beside, "cannot be given the old file's mode");
-  }
-  // Only root can give a file away; anyone else is the owner already, or may not be.
-  return chown(beside, is.st_uid, is.st_gid) == 0 || errno == EPERM
-             ? STATUS_OK
-             : store_fail(err, errno, beside, "cannot be given the old file's owner");
-}
-
-static enum status sync_file(const char *path, int flags, struct errmsg *err) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC | flags);
-  int rc = fd < 0 || fsync(fd) != 0 ? errno : 0;
-  if (fd >= 0) {
-    (void)close(fd);
-  }
-  return rc == 0 ? STATUS_OK : store_fail(err, rc, path, "cannot be synced");
-}
-
-// copy_to writes the next generation beside, whole and synced, before it has its name.
-static enum status copy_to(struct store *store, const char *beside, const char *path,
-                           struct errmsg *err) {
-  enum status st = STATUS_OK;
-  (void)unlink(beside);  // of one that was killed
-  int rc = mdb_env_copy2(store->chains, beside, MDB_CP_COMPACT);
-  if (rc != 0) {
-    TRY(store_fail(err, rc, beside, "cannot be written"));
-  }
-  TRY(take_after(beside, store->chains_path, err));
-  TRY(sync_file(beside, 0, err));
-  if (rename(beside, path) != 0) {
-    TRY(store_fail(err, errno, path, "cannot be renamed"));
-  }
-  TRY(sync_file(store->folder, O_DIRECTORY, err));
-
-out:
-  if (st != STATUS_OK) {
-    (void)unlink(beside);
-  }
-  return st;
-}
-
-static void remove_old(const char *chains_path) {
-  char *lock_path = NULL;
-  (void)unlink(chains_path);
-  if (asprintf(&lock_path, "%s-lock", chains_path) >= 0) {
-    (void)unlink(lock_path);
-    free(lock_path);
-  }
-}
-
-enum status store_compact(struct store **store, uint64_t *out_num_dropped, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct store *old = *store;
-  struct store_options options = old->options;
-  struct sweep sweep = {0};
-  char *folder = NULL;
-  char *path = NULL;
-  char *beside = NULL;
-  bool is_locked = false;
-
-  TRY(lock(old, err));
-  is_locked = true;
-  TRY(run(old, drop_unnamed, &sweep, err));
-  if (asprintf(&path, "%s/chains-%llu.mdb", old->folder, (unsigned long long)old->generation + 1) <
-          0 ||
-      asprintf(&beside, "%s/compact.new", old->folder) < 0 ||
-      (folder = strdup(old->folder)) == NULL) {
-    st = no_memory(err);
-    goto out;
-  }
-  TRY(copy_to(old, beside, path, err));
-  remove_old(old->chains_path);
-  store_close(old);  // lets go of the lock
-  is_locked = false;
-  *store = NULL;
-  *out_num_dropped = sweep.num_dropped;
-  TRY(store_open(store, folder, &options, err));
-
-out:
-  if (is_locked) {
-    unlock(old);
-  }
-  free(sweep.named.bits);
-  free(folder);
-  free(path);
-  free(beside);
-  return st;
 }
