@@ -77,13 +77,17 @@ static void write_revocations(struct metrics_text *text, const struct stats *sta
   metrics_sample(text, PREFIX "lists_total", (double)counter_get(&stats->num_list_answers),
                  "result", "good", NULL);
   for (int i = FETCH_NO_FAULT + 1; i < FETCH_NUM_FAULTS; i++) {
-    metrics_sample(text, PREFIX "lists_total",
-                   (double)counter_get(&stats->num_list_fetch_faults[i]), "result",
+    uint64_t num = counter_get(&stats->num_list_fetch_faults[i]);
+    // One sample, wherever memory was missing.
+    num += i == FETCH_NO_MEMORY ? counter_get(&stats->num_list_faults[CRL_NO_MEMORY]) : 0;
+    metrics_sample(text, PREFIX "lists_total", (double)num, "result",
                    fetch_fault_name((enum fetch_fault)i), NULL);
   }
   for (int i = CRL_NO_FAULT + 1; i < CRL_NUM_FAULTS; i++) {
-    metrics_sample(text, PREFIX "lists_total", (double)counter_get(&stats->num_list_faults[i]),
-                   "result", crl_fault_name((enum crl_fault)i), NULL);
+    if (i != CRL_NO_MEMORY) {
+      metrics_sample(text, PREFIX "lists_total", (double)counter_get(&stats->num_list_faults[i]),
+                     "result", crl_fault_name((enum crl_fault)i), NULL);
+    }
   }
 }
 

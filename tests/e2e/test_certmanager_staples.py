@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from support import prometheus
 from support.certmanager import Manager
 from support.procs import SLOW, free_port, wait_until
 from support.revocation import RevokingCa
@@ -48,6 +49,7 @@ def test_staples_of_all_chains_are_fetched_and_kept(procs, pki, ca, manager):
     assert manager.staple("silent.test") is None
     assert manager.metric('chains{kind="all"}') == 4
     assert manager.metric('chains{kind="ocsp"}') == 3
+    prometheus.parse(manager.get("/metrics")[1])
     # A real client of OCSP agrees.
     path = manager.folder / "staple.der"
     path.write_bytes(manager.staple("n1.test"))
