@@ -111,6 +111,11 @@ enum status tls_groups_set_default(SSL_CTX *ctx, const struct tls_groups *groups
 #if HAS_GROUP_IDS
   const int ok = SSL_CTX_set1_group_ids(ctx, groups->ids, groups->num);
 #else
+  static const struct tls_groups library = {.ids = {29, 23, 24}, .num = 3};
+
+  if (tls_groups_equal(groups, &library)) {
+    return STATUS_OK;  // any other list is copied for each connection
+  }
   const int ok = SSL_CTX_set1_curves(ctx, groups->nids, groups->num);
 #endif
   return ok ? STATUS_OK : STATUS_MEMORY;

@@ -352,3 +352,39 @@ def test_clients_that_leave_while_a_name_is_read(shop):
             plain.sendall(out.read())
     wait_until(lambda: shop.proxy.metric("connections_open") == 0, "their end")
     assert shop.level("n0.bench.test") == "primary"
+
+
+def test_names_of_the_store_have_a_policy_together(shop):
+    shop = shop()
+    clients = shop.stack.pki.ca("visitors")
+    alice = clients.issue("alice", eku="clientAuth")
+    shop.stack.add_name("demo.test")
+    shop.proxy.config["default_name"] = "demo.test"
+    shop.proxy.config["tls"] = {"min_version": "1.3"}
+    shop.proxy.config["store"]["tls"] = {
+        "min_version": "1.2", "max_version": "1.2", "groups": "P-384",
+        "client_certificates": {"mode": "required", "ca": str(clients.cert)}}
+    shop.start()
+
+    def visit(host, identity=None, check=True):
+        context = shop.context(verify=check)
+        if identity:
+            context.load_cert_chain(identity.chain, identity.key)
+        with shop.stack.connect(host, context=context) as tls:
+            tls.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert tls.recv(65536).startswith(b"HTTP/1.")
+            return tls.version()
+
+    for _ in range(2):  # cold and hot
+        assert visit("n0.bench.test", alice) == "TLSv1.2"
+        with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"):
+            visit("n0.bench.test")
+        assert visit("demo.test") == "TLSv1.3"
+    wait_until(lambda: 'name="n0.bench.test" version=1.2' in shop.proxy.log() and
+               "group=P-384" in shop.proxy.log(), "the line")
+    # A name in neither begins under the store's policy, and is answered by the default,
+    # which does not want that version.
+    before = shop.proxy.failures("version")
+    with pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+        visit("nobody.test", alice, check=False)
+    assert shop.proxy.failures("version") == before + 1
