@@ -17,27 +17,26 @@ enum admission_answer admission_judge(const struct admission *admission,
   return oldest_us >= ADMISSION_DISPLACE_US ? ADMISSION_DISPLACE : ADMISSION_HANDSHAKES;
 }
 
-bool admission_wants_pulse(struct admission *admission, int64_t now_us) {
-  if (admission->sent_us != 0 || now_us - admission->judged_us < ADMISSION_PULSE_EVERY_US) {
-    return false;
-  }
+bool admission_wants_pulse(const struct admission *admission, int64_t now_us) {
+  return admission->sent_us == 0 && now_us - admission->judged_us >= ADMISSION_PULSE_EVERY_US;
+}
+
+void admission_note_sent(struct admission *admission, int64_t now_us, int64_t cpu_us) {
   admission->sent_us = now_us;
+  admission->sent_cpu_us = cpu_us;
   admission->work_us = 0;
-  return true;
 }
 
 int64_t admission_on_pulse(struct admission *admission, const struct admission_limits *limits,
-                           int64_t now_us) {
+                           int64_t now_us, int64_t cpu_us) {
   int64_t lag_us = now_us - admission->sent_us;
+  int64_t ran_us = cpu_us - admission->sent_cpu_us;
   // Who is busy already has to do better than the limits to be so no more.
   int64_t part = admission_is_busy(admission, now_us) ? 2 : 1;
 
-  if (admission->sent_us == 0) {
-    return 0;
-  }
   admission->sent_us = 0;
   admission->judged_us = now_us;
-  admission->is_busy = lag_us * part > limits->lag_us &&
+  admission->is_busy = ran_us * part > limits->lag_us &&
                        admission->work_us * 100 * part >= lag_us * limits->share_percent;
   return lag_us;
 }

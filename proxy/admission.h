@@ -10,9 +10,11 @@
 //
 // How long others wait for them. A pulse is sent through the worker's own queue of
 // events; the time until it comes back is what a byte of a connection that is there
-// would have waited. If that is longer than `lag_us`, and handshakes took at least
-// `share_percent` of it, the worker is busy until the wait is half as long or
-// handshakes have half of that share. A busy worker refuses new connections, as long as
+// would have waited. If the worker had more than `lag_us` of work to do before it, and
+// handshakes took at least `share_percent` of the time, the worker is busy until it is
+// half as much or handshakes have half of that share. Work is the thread's CPU time: a
+// worker that others keep from running is late, but not with handshakes. A busy worker
+// refuses new connections, as long as
 // there is anybody to protect: a crowd after a start, when nobody is connected, is served
 // in its order.
 //
@@ -39,6 +41,7 @@ struct admission {
   size_t num_handshakes;  // under way
   int64_t work_us;        // spent on handshakes since the pulse under way was sent
   int64_t sent_us;        // when that was; 0: none is under way
+  int64_t sent_cpu_us;    // the thread's CPU time then
   int64_t judged_us;      // when the last one came back; 0: none has
   bool is_busy;           // by that one
 };
@@ -64,11 +67,13 @@ static inline void admission_note_work(struct admission *admission, int64_t took
   admission->work_us += took_us;
 }
 
-// admission_wants_pulse says whether one is to be sent now, and takes it as sent.
-bool admission_wants_pulse(struct admission *admission, int64_t now_us);
+// admission_wants_pulse says whether one is to be sent now; admission_note_sent: it was.
+// `cpu_us` is the CPU time of the thread so far.
+bool admission_wants_pulse(const struct admission *admission, int64_t now_us);
+void admission_note_sent(struct admission *admission, int64_t now_us, int64_t cpu_us);
 
-// admission_on_pulse: it came back. Returns how long it took, 0 if none was under way.
+// admission_on_pulse: the one under way came back. Returns how long it took.
 int64_t admission_on_pulse(struct admission *admission, const struct admission_limits *limits,
-                           int64_t now_us);
+                           int64_t now_us, int64_t cpu_us);
 
 #endif  // DEPUTY_PROXY_ADMISSION_H_

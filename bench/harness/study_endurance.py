@@ -74,6 +74,9 @@ def idle(s):
         time.sleep(0.5)  # what the handshake needed is given back
         rows.append((proxy.memory() - before) / each / 1024)
     held = sum(deputy.metric("connections_open", proxy=f"proxy{i}") for i in range(num))
+    refused = sum(deputy.metric("connections_refused_total", proxy=f"proxy{i}")
+                  for i in range(num))
+    s.result.note(f"idle connections: {int(refused)} were refused on the way.")
     for proxy in proxies:  # new ones are served beside them
         s.result.count(s.client()("handshakes", target=proxy.address("main"), server_name=HOST,
                                   count=20))

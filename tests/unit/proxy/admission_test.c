@@ -11,13 +11,23 @@
 static const struct admission_limits limits = {
     .num_handshakes = 4, .lag_us = 100000, .share_percent = 50};
 
-// A pulse that took `lag_us`, `work_us` of it for handshakes; *now_us moves on.
-static void pulse(struct admission *a, int64_t *now_us, int64_t lag_us, int64_t work_us) {
+static int64_t cpu_us = 5000;
+
+// A pulse that took `lag_us`, `ran_us` of it on the processor and `work_us` for
+// handshakes; *now_us moves on.
+static void pulse_of(struct admission *a, int64_t *now_us, int64_t lag_us, int64_t ran_us,
+                     int64_t work_us) {
   *now_us += ADMISSION_PULSE_EVERY_US;
   assert_true(admission_wants_pulse(a, *now_us));
+  admission_note_sent(a, *now_us, cpu_us);
   admission_note_work(a, work_us);
   *now_us += lag_us;
-  assert_int_equal(admission_on_pulse(a, &limits, *now_us), lag_us);
+  cpu_us += ran_us;
+  assert_int_equal(admission_on_pulse(a, &limits, *now_us, cpu_us), lag_us);
+}
+
+static void pulse(struct admission *a, int64_t *now_us, int64_t lag_us, int64_t work_us) {
+  pulse_of(a, now_us, lag_us, lag_us, work_us);
 }
 
 static void budget_is_used_up(void **state) {
@@ -51,9 +61,9 @@ static void one_pulse_at_a_time_and_not_too_often(void **state) {
   struct admission a = {0};
   int64_t now_us = 1000000;
   assert_true(admission_wants_pulse(&a, now_us));
+  admission_note_sent(&a, now_us, 1);
   assert_false(admission_wants_pulse(&a, now_us + 5000000));
-  assert_int_equal(admission_on_pulse(&a, &limits, now_us + 7), 7);
-  assert_int_equal(admission_on_pulse(&a, &limits, now_us + 8), 0);
+  assert_int_equal(admission_on_pulse(&a, &limits, now_us + 7, 1), 7);
   assert_false(admission_wants_pulse(&a, now_us + 7 + ADMISSION_PULSE_EVERY_US - 1));
   assert_true(admission_wants_pulse(&a, now_us + 7 + ADMISSION_PULSE_EVERY_US));
 }
@@ -80,6 +90,17 @@ static void busy_needs_both_a_wait_and_handshakes_as_its_cause(void **state) {
     // Nobody is there to be protected.
     assert_int_equal(admission_judge(&a, &limits, 0, 0, now_us), ADMISSION_YES);
   }
+}
+
+// The processor was others': half a second late, a hundred ms of work.
+static void late_is_not_busy(void **state) {
+  (void)state;
+  struct admission a = {0};
+  int64_t now_us = 1000000;
+  pulse_of(&a, &now_us, 500000, 100000, 500000);
+  assert_false(admission_is_busy(&a, now_us));
+  pulse_of(&a, &now_us, 500000, 100001, 500000);
+  assert_true(admission_is_busy(&a, now_us));
 }
 
 static void busy_ends_at_half_of_the_limits(void **state) {
@@ -123,6 +144,7 @@ int main(void) {
       cmocka_unit_test(no_budget_is_no_limit),
       cmocka_unit_test(one_pulse_at_a_time_and_not_too_often),
       cmocka_unit_test(busy_needs_both_a_wait_and_handshakes_as_its_cause),
+      cmocka_unit_test(late_is_not_busy),
       cmocka_unit_test(busy_ends_at_half_of_the_limits),
       cmocka_unit_test(old_judgement_is_none),
       cmocka_unit_test(lag_of_zero_is_no_limit),
