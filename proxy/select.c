@@ -127,10 +127,9 @@ static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worke
 
 // find_name leaves hs->name and its policy: a configured name, one of the store, or the
 // default. BoringSSL's words: 1 go on, 0 refused, -1 come again.
-static int find_name(SSL *ssl, struct conn *conn) {
+static int find_name(SSL *ssl, struct conn *conn, struct bytes sni) {
   struct handshake *hs = conn->hs;
   const struct site *site = hs->view->site;
-  const struct bytes sni = bytes_text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
   enum lookup_answer answer = LOOKUP_ABSENT;
 
   hs->name = certstore_find_named(site->store, sni);
@@ -169,19 +168,14 @@ static int apply_policy(SSL *ssl, struct handshake *hs) {
   }
 }
 
-int select_on_certificate(SSL *ssl, void *arg) {
-  struct conn *conn = conn_of(ssl);
+int select_decide(SSL *ssl, struct conn *conn, struct bytes sni, struct tls_dc **out_dc) {
   struct handshake *hs = conn->hs;
   int64_t now_s = worker_now_s(conn->worker);
-  struct tls_dc *dc = NULL;
-  int found = find_name(ssl, conn);
-  (void)arg;
+  int found = find_name(ssl, conn, sni);
 
+  *out_dc = NULL;
   if (found != 1) {
     return found;
-  }
-  if (apply_policy(ssl, hs) != 1) {
-    return 0;
   }
   if (lookup_choose(&hs->choice, conn, now_s, takes_kind, ssl) != STATUS_OK) {
     return refuse_without_chain(ssl, conn, now_s);
@@ -189,8 +183,26 @@ int select_on_certificate(SSL *ssl, void *arg) {
   if (hs->choice.is_last_resort) {
     count(&conn->worker->counters.last_resort);
   }
-  dc = pick_dc(ssl, hs, conn->worker, now_s);
-  if (tls_install(ssl, chain_tls(hs->choice.chain, now_s), dc) != STATUS_OK) {
+  *out_dc = pick_dc(ssl, hs, conn->worker, now_s);
+  return 1;
+}
+
+int select_on_certificate(SSL *ssl, void *arg) {
+  struct conn *conn = conn_of(ssl);
+  struct handshake *hs = conn->hs;
+  const struct bytes sni = bytes_text(SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+  struct tls_dc *dc = NULL;
+  int decided = select_decide(ssl, conn, sni, &dc);
+  (void)arg;
+
+  if (decided != 1) {
+    return decided;
+  }
+  if (apply_policy(ssl, hs) != 1) {
+    return 0;
+  }
+  struct tls_chain *chain = chain_tls(hs->choice.chain, worker_now_s(conn->worker));
+  if (tls_install(ssl, chain, dc) != STATUS_OK) {
     return refuse(ssl, hs, FAILURE_INTERNAL, SSL_AD_INTERNAL_ERROR);
   }
   hs->dc_ends_s = dc == NULL ? 0 : tls_dc_expiry_s(dc);

@@ -9,6 +9,11 @@
 #include <openssl/ssl.h>
 #include <stdint.h>
 
+#include "common/base/bytes.h"
+
+struct conn;
+struct tls_dc;
+
 // select_on_client_hello: SSL_CTX_set_select_certificate_cb. Versions and groups are chosen
 // next: by the policy of the name asked for, as far as it can be told without a look into
 // a store on disk (its names have one policy together).
@@ -17,6 +22,11 @@ enum ssl_select_cert_result_t select_on_client_hello(const SSL_CLIENT_HELLO *hel
 // select_on_certificate: SSL_CTX_set_cert_cb; `arg` is the view. 1: installed;
 // 0: refused, the fitting alert is under way and conn->hs->failure says why.
 int select_on_certificate(SSL *ssl, void *arg);
+
+// select_decide is its first half: leaves name, policy and choice in conn->hs, and lends
+// the DC that this client is to have (NULL: the chain alone). 1: decided; 0: refused, as
+// above; -1: come again. In the certificate callback only.
+int select_decide(SSL *ssl, struct conn *conn, struct bytes sni, struct tls_dc **out_dc);
 
 // select_on_alpn: SSL_CTX_set_alpn_select_cb; the name's policy decides. Comes
 // after the certificate callback.
