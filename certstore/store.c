@@ -21,7 +21,6 @@
 #define MAX_TRIES 20u
 #define FILE_MODE 0660
 #define FOLDER_MODE 0750
-#define FORMAT_KEY "format"
 #define FORMAT_NAME "deputy-store"
 #define CHAINS_PATTERN "chains-%" PRIu64 ".mdb"
 
@@ -259,7 +258,7 @@ out:
 // check_format: "deputy-store", then one byte of version.
 static enum status check_format(MDB_txn *txn, MDB_dbi meta, const char *path, bool may_create,
                                 struct errmsg *err) {
-  MDB_val key = store_val(bytes_text(FORMAT_KEY));
+  MDB_val key = store_val(bytes_text(STORE_FORMAT_KEY));
   MDB_val value = {0};
   char format[sizeof(FORMAT_NAME)] = FORMAT_NAME;
   int rc = mdb_get(txn, meta, &key, &value);

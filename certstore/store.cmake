@@ -10,6 +10,7 @@ deputy_add_library(deputy_store
     store_choose.c
     store_compact.c
     store_match.c
+    store_pages.c
     store_states.c
     store_sweep.c
     store_switch.c

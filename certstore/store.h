@@ -112,6 +112,11 @@ uint64_t store_reader_states_version(const struct store_reader *reader);
 // pages from being used again, and the file grows. Refresh before the next look.
 void store_reader_park(struct store_reader *reader);
 
+// store_release_pages takes the pages that look-ups of this process have touched out of its
+// memory; they stay in the kernel's page cache, and are mapped again when they are looked
+// at. Not of a parked reader.
+void store_release_pages(const struct store_reader *reader);
+
 // store_find: exact, then one-label wildcard; `host` as certstore_find takes it.
 // STATUS_NOT_FOUND; STATUS_FORMAT (a damaged record), STATUS_REFUSED (a newer one).
 enum status store_find(const struct store_reader *reader, struct store_name *out,

@@ -30,6 +30,8 @@ enum store_table {
   NUM_TABLES,
 };
 
+#define STORE_FORMAT_KEY "format"  // in both tables of meta
+
 struct store {
   char *folder;
   char *chains_path;

@@ -19,9 +19,13 @@
 #define ABSENT_FIRM_MS 1000  // an unknown name stays unknown, whatever is imported
 #define ABSENT_MS 30000      // and so long if nothing is
 #define ABSENT_PER_READY 4   // places for unknown names, to one for a known name
-#define STATES_CHUNK 256     // names whose words are brought up to date in one go
-#define RENEWAL_CHUNK 64     // names that one job compares with the store
-#define NUM_BUCKETS 256      // of loads under way
+#define STATES_MIN_CHUNK 16  // names whose words are brought up to date in one go,
+#define STATES_MAX_CHUNK 512
+#define STATES_CHUNKS 512  // in so many: nothing waits for it, and workers may share the
+#define STATES_PAUSE_MS 5  // processor with control
+#define RELEASE_EVERY 256  // loads, until their pages are given back
+#define RENEWAL_CHUNK 64   // names that one job compares with the store
+#define NUM_BUCKETS 256    // of loads under way
 
 // A name that connections of one worker wait for. The worker's, but for the time from
 // its post to control until the post back.
@@ -101,6 +105,7 @@ struct lookup {
   _Atomic(struct store *) shown;  // workers'; NULL while it is opened anew
   struct store_reader *reader;    // control's: words
   struct store_reader *loader;    // the loader's: chains
+  unsigned num_mapped;            // the loader's: loads whose pages are mapped
   struct tasks tasks[STORE_TASK_NUM_KINDS];
   _Atomic bool must_let_go;  // tasks are waited for
   struct desk *desks;
@@ -109,6 +114,8 @@ struct lookup {
   struct load *buckets[NUM_BUCKETS];
   struct load *held;  // while the store is opened anew
   size_t num_jobs;
+  struct job release;
+  bool has_mapped;  // loads since the last release
   struct renewal renewal;
   uint64_t renewed_version;  // of the chains, that all names in the cache have
   bool must_renew;           // a name has come that was read before the latest import
@@ -119,6 +126,7 @@ struct lookup {
   // States of configured names and the fleet.
   _Atomic uint64_t config_version;
   _Atomic int64_t config_end_s;
+  size_t states_chunk;
   bool is_walking;
   size_t walk_at;
   uint64_t walk_version;
@@ -232,7 +240,7 @@ static int64_t put_words_of_site(struct lookup *lookup, uint64_t version) {
 
 // walk_states brings the next few names of the cache up to date; false: not all yet.
 static bool walk_states(struct lookup *lookup) {
-  struct ready *names[STATES_CHUNK];
+  struct ready *names[STATES_MAX_CHUNK];
   uint64_t version = 0;
   if (!refresh_own(lookup, &version)) {
     return true;  // the next tick tries again
@@ -243,7 +251,7 @@ static bool walk_states(struct lookup *lookup) {
     lookup->walk_version = version;
     lookup->walk_end_s = put_words_of_site(lookup, version);
   }
-  size_t num = cache_each(lookup->cache, &lookup->walk_at, names, STATES_CHUNK);
+  size_t num = cache_each(lookup->cache, &lookup->walk_at, names, lookup->states_chunk);
   for (size_t i = 0; i < num; i++) {
     int64_t end_s = 0;
     (void)put_words(lookup, names[i], version, &end_s);
@@ -315,6 +323,12 @@ static bool publish(struct lookup *lookup, struct ready *ready) {
 
 // --- loads ----------------------------------------------------------------------------
 
+// release_pages lets the kernel have back what loads have mapped (store_pages.c).
+static void release_pages(struct lookup *lookup) {
+  lookup->num_mapped = 0;
+  store_release_pages(lookup->loader);
+}
+
 static void load_work(void *arg) {
   struct load *load = arg;
   struct lookup *lookup = load->lookup;
@@ -329,6 +343,10 @@ static void load_work(void *arg) {
   if (load->st == STATUS_NOT_FOUND && load->query.wildcard.text.len > 0 && !load->has_wildcard) {
     load->wild_st = ready_load(&load->ready, lookup->loader, load->query.wildcard.text, NULL,
                                &signer_method, lookup->pool, &load->err);
+  }
+  lookup->num_mapped += 1;
+  if (lookup->num_mapped >= RELEASE_EVERY) {
+    release_pages(lookup);
   }
   store_reader_park(lookup->loader);
 }
@@ -411,7 +429,31 @@ static void load_done(void *arg) {
   answer_all(load, take_load(lookup, load));
   free(load);
   lookup->num_jobs -= 1;
+  lookup->has_mapped = true;
   reopen_if_quiet(lookup);
+}
+
+// Once no name is being read, of the last ones too.
+static void release_work(void *arg) {
+  struct lookup *lookup = arg;
+  if (lookup->num_mapped > 0 && store_reader_refresh(lookup->loader) == STATUS_OK) {
+    release_pages(lookup);
+    store_reader_park(lookup->loader);
+  }
+}
+
+static void release_done(void *arg) {
+  struct lookup *lookup = arg;
+  lookup->num_jobs -= 1;
+  reopen_if_quiet(lookup);
+}
+
+static void release_if_idle(struct lookup *lookup) {
+  if (lookup->has_mapped && lookup->num_jobs == 0) {
+    lookup->has_mapped = false;
+    lookup->num_jobs += 1;
+    jobs_start(lookup->jobs, &lookup->release);
+  }
 }
 
 static void start_load(struct lookup *lookup, struct load *load) {
@@ -486,6 +528,10 @@ static void renewal_work(void *arg) {
   uint64_t version = st == STATUS_OK ? store_reader_chains_version(lookup->loader) : 0;
   renewal->version = version < renewal->version ? version : renewal->version;
   if (st == STATUS_OK) {
+    lookup->num_mapped += (unsigned)renewal->num;
+    if (lookup->num_mapped >= RELEASE_EVERY) {
+      release_pages(lookup);
+    }
     store_reader_park(lookup->loader);
   }
 }
@@ -513,6 +559,7 @@ static void renewal_done(void *arg) {
   }
   renewal->is_running = false;
   lookup->num_jobs -= 1;
+  lookup->has_mapped = true;
   if (renewal->at == 0) {
     lookup->renewed_version = renewal->version;
   } else if (!lookup->is_closing) {
@@ -810,9 +857,10 @@ static void on_tick(void *arg) {
     }
   } else {
     if (has_news(lookup) && !walk_states(lookup)) {
-      next_ms = 0;
+      next_ms = STATES_PAUSE_MS;
     }
     if (is_restless) {
+      release_if_idle(lookup);
       renew_if_changed(lookup);
     }
     if (store_is_outgrown(lookup->store) || (is_restless && store_is_replaced(lookup->store))) {
@@ -838,6 +886,11 @@ enum status lookup_open(struct lookup **out, struct loop *loop, struct states *s
   lookup->fleet = states_get(states, STATE_LEVEL_FLEET, "");
   lookup->folder = strdup(options->path);
   lookup->pool = CRYPTO_BUFFER_POOL_new();
+  lookup->release = (struct job){.work = release_work, .done = release_done, .arg = lookup};
+  lookup->states_chunk = max / STATES_CHUNKS;
+  lookup->states_chunk = lookup->states_chunk < STATES_MIN_CHUNK   ? STATES_MIN_CHUNK
+                         : lookup->states_chunk > STATES_MAX_CHUNK ? STATES_MAX_CHUNK
+                                                                   : lookup->states_chunk;
   lookup->renewal.lookup = lookup;
   lookup->renewal.job =
       (struct job){.work = renewal_work, .done = renewal_done, .arg = &lookup->renewal};

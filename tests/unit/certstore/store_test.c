@@ -590,6 +590,49 @@ static void must_staple_and_revoked_are_obeyed(void **state) {
   store_reader_free(reader);
 }
 
+// Bytes of the process's memory that are pages of this file; -1: the kernel does not tell.
+static long mapped_of(const char *path) {
+  char line[512];
+  long sum = -1;
+  bool is_it = false;
+  FILE *file = fopen("/proc/self/smaps", "re");
+  while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+    long kib = 0;
+    unsigned long from = 0;
+    if (sscanf(line, "%lx-", &from) == 1 && strchr(line, ':') > strchr(line, ' ')) {  // NOLINT
+      line[strcspn(line, "\n")] = '\0';
+      is_it = strlen(line) > strlen(path) && strcmp(line + strlen(line) - strlen(path), path) == 0;
+    } else if (is_it && sscanf(line, "Rss: %ld kB", &kib) == 1) {  // NOLINT(cert-err34-c)
+      sum = (sum < 0 ? 0 : sum) + kib * 1024;
+    }
+  }
+  if (file != NULL) {
+    (void)fclose(file);
+  }
+  return sum;
+}
+
+static void gives_pages_back(void **state) {
+  (void)state;
+  char path[512];
+  add(fixture_chain(0, &(struct test_cert){.cn = "a", .names = "DNS:a.test"}, NULL), 0);
+  store_close(store);
+  store = fixture_open(folder, STORE_READ);
+  (void)snprintf(path, sizeof(path), "%s/chains-1.mdb", folder);
+  struct store_reader *reader = reader_of();
+  struct store_name name;
+  assert_int_equal(store_find(reader, &name, bytes_text("a.test")), STATUS_OK);
+  long before = mapped_of(path);
+  store_release_pages(reader);
+  if (before >= 0) {
+    assert_true(before > 0);
+    assert_int_equal(mapped_of(path), 0);
+  }
+  assert_int_equal(store_find(reader, &name, bytes_text("a.test")), STATUS_OK);
+  assert_int_equal(name.num_slots, 1);
+  store_reader_free(reader);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_store, close_store)
 
 int main(void) {
@@ -614,6 +657,7 @@ int main(void) {
       TEST(drill_and_switch_of_a_ca),
       TEST(finds_keys_by_prefix),
       TEST(must_staple_and_revoked_are_obeyed),
+      TEST(gives_pages_back),
   };
   return cmocka_run_group_tests(tests, begin, end);
 }
