@@ -24,10 +24,13 @@ struct subcommand {
 };
 
 int handshakes_main(int argc, char **argv);
+int decide_main(int argc, char **argv);
 int floor_main(int argc, char **argv);
 int keyserver_main(int argc, char **argv);
 int make_certificates_main(int argc, char **argv);
 int store_look_main(int argc, char **argv);
+int store_staples_main(int argc, char **argv);
+int store_switch_main(int argc, char **argv);
 int nss_main(int argc, char **argv);  // only where NSS is: DEPUTY_BENCH_HAS_NSS
 
 // bench_usage prints a subcommand's --help; bench_fail the sentence of a failure, and

@@ -18,6 +18,9 @@ struct handshakes_options {
   const char *target;
   const char *bind;
   const char *server_name;
+  int64_t num_names;
+  int64_t first_name;
+  int64_t name_every;
   const char *label;
   const char *server_pid;
   const char *raw;
@@ -58,6 +61,13 @@ static const struct option_row table[] = {
      "HOST:PORT of the server", true},
     {"server-name", OPTION_TEXT, FIELD(server_name), "localhost", 0, 0, NULL,
      "SNI; several with commas between them take turns; - for none", false},
+    {"names", OPTION_COUNT, FIELD(num_names), "0", 0, TLS13_MAX_NAMES, NULL,
+     "so many names of make-certificates take turns instead: n0.D, n1.D, ... where --server-name"
+     " is D", false},
+    {"first-name", OPTION_COUNT, FIELD(first_name), "0", 0, 1e12, NULL,
+     "with --names: begin with this one", false},
+    {"name-every", OPTION_COUNT, FIELD(name_every), "1", 1, 1e12, NULL,
+     "with --names: only each such", false},
     {"dc", OPTION_WORD, FIELD(dc), "on", 0, 0, dc_words,
      "offer delegated credentials (extension 34)", false},
     {"count", OPTION_COUNT, FIELD(count), NULL, 1, 1e12, NULL,
@@ -151,6 +161,30 @@ static enum status split_names(struct plan *plan, const char *text) {
   return STATUS_OK;
 }
 
+#define MADE_NAME_LEN 96
+
+// make_names writes the SNIs of --names one after the other.
+static enum status make_names(struct plan *plan, const struct handshakes_options *o) {
+  const size_t num = (size_t)o->num_names;
+  plan->names_text = calloc(num, MADE_NAME_LEN);
+  plan->names = calloc(num, sizeof(*plan->names));
+  if (plan->names_text == NULL || plan->names == NULL) {
+    return STATUS_MEMORY;
+  }
+  for (size_t i = 0; i < num; i++) {
+    char *name = plan->names_text + i * MADE_NAME_LEN;
+    (void)snprintf(name, MADE_NAME_LEN, "n%llu.%.60s",
+                   (unsigned long long)o->first_name + i * (unsigned long long)o->name_every,
+                   o->server_name);
+    plan->names[i] = name;
+  }
+  plan->load.names = plan->names;
+  plan->load.num_names = num;
+  plan->tls.names = plan->names;
+  plan->tls.num_names = num;
+  return STATUS_OK;
+}
+
 static enum status read_ciphers(struct plan *plan, const char *text, struct errmsg *err) {
   char copy[64];
   char *rest = copy;
@@ -217,7 +251,7 @@ static enum status fill_plan(struct plan *plan, const struct handshakes_options 
     st = errmsg_set(err, STATUS_CONFIG, "--bind is \"%s\"; it must be an IP address", o->bind);
     goto out;
   }
-  TRY(split_names(plan, o->server_name));
+  TRY(o->num_names > 0 ? make_names(plan, o) : split_names(plan, o->server_name));
   TRY(read_ciphers(plan, o->ciphers, err));
   TRY(bench_request(plan->request, o->path, plan->names[0], err));
 

@@ -15,6 +15,10 @@ static const struct subcommand subcommands[] = {
 #endif
     {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
     {"make-certificates", "a million names with real leaves, for a store", make_certificates_main},
+    {"make-staples", "an OCSP response for each leaf of such a store", store_staples_main},
+    {"decide", "what the proxy's decision for a hot name of a store costs", decide_main},
+    {"switch-store", "switches a CA of a store, and asks a proxy's workers about it",
+     store_switch_main},
     {"store", "what a look into a certificate store costs", store_look_main},
     {"floor", "the least that can be spent: handshakes in memory, bare crypto", floor_main},
 };

@@ -22,8 +22,8 @@ RESULTS = ROOT / "bench" / "results"
 
 HELP = """\
 bench/run STUDY...            runs these studies in full, with a report
-bench/run all                 all of them
-bench/run --quick [STUDY...]  in small; all of them take less than 5 minutes
+bench/run all                 all of them but certstore, which needs 12 GB of disk
+bench/run --quick [STUDY...]  in small; all of these take less than 5 minutes
 bench/run --smoke [STUDY...]  as small as can be: does everything work? (no figure is good)
 bench/run --list              the studies, and what each varies
 bench/run targets [--group NAME] [--quick] [--from RESULTS]
@@ -52,6 +52,9 @@ def parse(argv):
                         help="another number for a parameter of the study (of one study only)")
     parser.add_argument("--realtime", action="store_true",
                         help="on a shared machine: studies of latency run under SCHED_RR")
+    parser.add_argument("--cache", type=pathlib.Path, metavar="DIR",
+                        help="keep here what takes long to make (certstore: a million"
+                             " certificates), and take it from here if it is there")
     parser.add_argument("--keep-raw", choices=("gzip", "yes", "no"), default="gzip",
                         help="what becomes of the lines of each handshake (default gzip)")
     args = parser.parse_args(argv)
@@ -111,7 +114,7 @@ def run_studies(args, wanted, progress):
     results = {}
     code = 0
     for name in wanted:
-        one = study.Study(name, size, programs, raw, progress)
+        one = study.Study(name, size, programs, raw, progress, args.cache)
         one.change(args.changes)
         begin = time.monotonic()
         progress(f"{name}: {one.title}")
@@ -125,7 +128,7 @@ def run_studies(args, wanted, progress):
         except KeyboardInterrupt:
             state = "interrupted"
             code = 130
-        results[name] = {"title": one.title, "varies": one.varies, "state": state,
+        results[name] = {"title": one.title, "varies": one.varies, "state": state, "size": size,
                          "seconds": round(time.monotonic() - begin, 1), "parameters": one.p,
                          **one.result.as_dict()}
         if code == 130:

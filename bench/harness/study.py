@@ -91,7 +91,7 @@ class Result:
 class Study:
     """What a study's code gets: parameters, programs, processes, folders."""
 
-    def __init__(self, name, size, programs, raw, progress):
+    def __init__(self, name, size, programs, raw, progress, cache=None):
         about = describe(name)
         self.name = name
         self.title = about["title"]
@@ -105,6 +105,7 @@ class Study:
         self.server_core, self.client_core = cores()
         self.result = Result()
         self.folder = None
+        self.cache = cache  # what takes long to make is kept here, if given
         self.procs = None
         self.cleanups = contextlib.ExitStack()
         self.may_raise = False

@@ -8,6 +8,8 @@
     at_most / at_least   the bound
     what     what is measured
     why      why this bound
+    is_of_scale  true: only the full size is of the scale that the target is about; in
+             another it is measured and shown, and never met
 """
 
 from harness.base import ROOT, UsageError, load_json
@@ -28,10 +30,12 @@ def load(group=None):
 
 
 def judge(target, results):
-    """(measure or None, "met" | "not met" | "open" | "not measured")."""
+    """(measure or None, "met" | "not met" | "open" | "not measured" | "not at scale")."""
     found = results.get(target["study"], {}).get("measures", {}).get(target["measure"])
     if found is None:
         return None, "not measured"
+    if target.get("is_of_scale") and results[target["study"]].get("size", "full") != "full":
+        return found, "not at scale"
     if "at_most" in target:
         return found, verdict(found["low"], found["high"], target["at_most"])
     return found, verdict(-found["high"], -found["low"], -target["at_least"])
@@ -48,6 +52,8 @@ def row(target, results):
     found, result = judge(target, results)
     measured = ("-" if found is None else
                 f"{found['value']:.4g} ({found['low']:.4g} to {found['high']:.4g})")
+    if result == "not at scale":
+        result = "not at scale: says nothing, run it in full"
     if result == "open":
         result = "open: the spread is larger than the difference"
     return [target["name"], bound_of(target), measured, result]

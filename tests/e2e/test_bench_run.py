@@ -67,7 +67,8 @@ def test_study_runs_and_reports(tmp_path, name):
 def test_lists_all_studies():
     done = bench("--list")
     assert done.returncode == 0
-    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver", "proxy", "endurance"):
+    for name in ("distance", "switch", "outage", "peers", "floor", "keyserver", "proxy", "endurance",
+                 "certstore"):
         assert f"\n{name} " in "\n" + done.stdout
 
 
@@ -174,6 +175,16 @@ def test_interrupt_stops_children_and_keeps_what_there_is(tmp_path):
 def judge(low, value, high, **bound):
     results = {"s": {"measures": {"m": {"value": value, "low": low, "high": high}}}}
     return targets.judge({"study": "s", "measure": "m", **bound}, results)[1]
+
+
+def test_target_of_scale_is_not_met_in_small():
+    results = {"s": {"size": "quick", "measures": {"m": {"value": 1, "low": 1, "high": 1}}}}
+    target = {"name": "t", "study": "s", "measure": "m", "at_most": 2}
+    assert targets.judge(target, results)[1] == "met"
+    assert targets.judge({**target, "is_of_scale": True}, results)[1] == "not at scale"
+    assert not targets.show([{**target, "group": "g", "is_of_scale": True}], results)
+    results["s"]["size"] = "full"
+    assert targets.judge({**target, "is_of_scale": True}, results)[1] == "met"
 
 
 def test_verdict_needs_the_whole_spread_on_one_side():
