@@ -49,8 +49,8 @@ enum status address_listen(int *out_fd, const struct address *address, bool shar
 
 // address_bind and address_begin are its halves: a bound socket has the address, and
 // no connection comes to it yet.
-enum status address_bind(int *out_fd, const struct address *address, bool share_port,
-                         unsigned mode, struct errmsg *err);
+enum status address_bind(int *out_fd, const struct address *address, bool share_port, unsigned mode,
+                         struct errmsg *err);
 enum status address_begin(int fd, const struct address *address, struct errmsg *err);
 
 // address_connect starts a non-blocking connect (TCP_NODELAY set); STATUS_AGAIN
