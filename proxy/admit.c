@@ -172,8 +172,8 @@ static void refuse(struct worker *worker, int fd, const struct sockaddr_storage 
                    enum refusal refusal) {
   count(&worker->counters.accepted);
   count(&worker->counters.closed);
+  note_refused(worker, peer, refusal);  // first: whoever sees the end finds it counted
   (void)close(fd);
-  note_refused(worker, peer, refusal);
 }
 
 bool admit_client(struct conn *conn, const struct sockaddr_storage *client) {

@@ -110,13 +110,16 @@ def test_in_the_store_and_beside_it(shop):
     assert resumed() == [False, True, True]
     proxy.ctl("restore", change, "--reason", "not so")
     # An end counts at once; its undoing when the cache of names has seen it.
-    wait_until(lambda: resumed() == [True] * 3, "sessions to be resumed again")
+    wait_until(lambda: visitor.num_resumed(stored) == len(VERSIONS), "its sessions")
+    assert resumed() == [True] * 3
     # The CA of the store's names, and that of the configuration's.
     change = switch("--ca", "Bench CA primary", "--compromised")
     assert resumed() == [False, False, True]
     proxy.ctl("restore", change, "--reason", "not so")
     change = switch("--ca", "web-one", "--compromised")
-    wait_until(lambda: resumed() == [True, True, False], "the store's names to be resumed again")
+    for host in (stored, other):
+        wait_until(lambda host=host: visitor.num_resumed(host) == len(VERSIONS), "its sessions")
+    assert resumed() == [True, True, False]
     restart(proxy)
     assert resumed() == [True, True, False]
     # What comes then is of the backup, and lives on.
