@@ -24,10 +24,10 @@
 #include "common/base/clock.h"
 #include "common/tls/cert.h"
 #include "common/wire/dc.h"
-#include "proxy/conn.h"
+#include "proxy/connection/conn.h"
 #include "proxy/grace.h"
-#include "proxy/lookup.h"
-#include "proxy/select.h"
+#include "proxy/store/lookup.h"
+#include "proxy/handshake/select.h"
 #include "proxy/worker.h"
 
 #define FILL_CHUNK 128  // names that are read at a time

@@ -32,7 +32,7 @@ struct cert_name {
   size_t num_levels;
   const struct state *state;
   void *policy;  // the proxy's own settings for the name; borrowed
-  // What handshakes that want a DC are noted by (proxy/heat.h); 0: by nothing. Set by
+  // What handshakes that want a DC are noted by (proxy/dc/heat.h); 0: by nothing. Set by
   // the control thread, at any time.
   _Atomic uint32_t heat_number;
 };

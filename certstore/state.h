@@ -6,7 +6,7 @@
 // the number of names under it, and the next handshake of every worker obeys.
 //
 // Changes are made by the control thread only: drafted, written to a file that is
-// replaced atomically (proxy/state_file.h; so a switch that was answered survives
+// replaced atomically (proxy/admin/state_file.h; so a switch that was answered survives
 // kill -9), then adopted, which makes them visible, then answered.
 #ifndef DEPUTY_CERTSTORE_STATE_H_
 #define DEPUTY_CERTSTORE_STATE_H_

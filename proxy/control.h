@@ -18,7 +18,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/program.h"
 #include "common/base/status.h"
-#include "proxy/options.h"
+#include "proxy/config/options.h"
 
 struct control;
 

@@ -8,8 +8,8 @@
 #include "common/tls/compression.h"
 #include "common/tls/credential.h"
 #include "common/tls/trust.h"
-#include "proxy/failure.h"
-#include "proxy/fault.h"
+#include "proxy/connection/failure.h"
+#include "proxy/connection/fault.h"
 
 // What authenticated a handshake.
 enum source { SOURCE_DC, SOURCE_CERTIFICATE, SOURCE_RESUMED, SOURCE_NUM };

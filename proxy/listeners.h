@@ -21,8 +21,8 @@
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 #include "common/net/address.h"
-#include "proxy/inherit.h"
-#include "proxy/options.h"
+#include "proxy/config/options.h"
+#include "proxy/upgrade/inherit.h"
 #include "proxy/worker.h"
 
 struct listener {

@@ -8,8 +8,8 @@
 #include "common/base/sandbox.h"
 #include "common/http/http_client.h"
 #include "common/tls/features.h"
+#include "proxy/config/options.h"
 #include "proxy/control.h"
-#include "proxy/options.h"
 #include "proxy/site.h"
 
 static const struct program program = {

@@ -9,7 +9,7 @@
 #include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
 #include "common/keyclient/report.h"
-#include "proxy/access_log.h"
+#include "proxy/connection/access_log.h"
 #include "version.h"
 
 #define PREFIX "deputy_proxy_"

@@ -10,7 +10,7 @@
 
 #include "common/base/metrics.h"
 #include "common/base/sink.h"
-#include "proxy/credentials.h"
+#include "proxy/dc/credentials.h"
 #include "proxy/site.h"
 #include "proxy/worker.h"
 

@@ -11,8 +11,8 @@
 #include "common/base/log.h"
 #include "common/tls/compression.h"
 #include "common/tls/ech.h"
-#include "proxy/signer.h"
-#include "proxy/ticket_schedule.h"
+#include "proxy/handshake/signer.h"
+#include "proxy/handshake/ticket_schedule.h"
 
 #ifdef DEPUTY_BENCH_LOCAL_KEY
 #include "bench/local_key.h"

@@ -15,10 +15,10 @@
 #include "common/base/errmsg.h"
 #include "common/base/secret.h"
 #include "common/base/status.h"
-#include "proxy/greeting.h"
-#include "proxy/options.h"
-#include "proxy/origins.h"
-#include "proxy/tls_policy.h"
+#include "proxy/config/options.h"
+#include "proxy/connection/greeting.h"
+#include "proxy/handshake/tls_policy.h"
+#include "proxy/origin/origins.h"
 
 // Which pool an application protocol has.
 struct route {

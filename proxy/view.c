@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/base/log.h"
-#include "proxy/front.h"
+#include "proxy/handshake/front.h"
 #include "proxy/worker.h"
 
 // --- connections to key servers ----------------------------------------------------

@@ -12,10 +12,10 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/keyclient/keyclient.h"
-#include "proxy/admit.h"
-#include "proxy/conn.h"
-#include "proxy/signer.h"
-#include "proxy/transport.h"
+#include "proxy/connection/admit.h"
+#include "proxy/connection/conn.h"
+#include "proxy/connection/transport.h"
+#include "proxy/handshake/signer.h"
 
 #define ACCEPT_MAX 64            // accepts in one round
 #define ACCEPT_DRAIN_MAX 100000  // when the queue is emptied for the last time

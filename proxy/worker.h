@@ -17,13 +17,13 @@
 
 #include "common/base/status.h"
 #include "common/net/loop.h"
-#include "proxy/admission.h"
-#include "proxy/block.h"
+#include "proxy/config/options.h"
+#include "proxy/connection/admission.h"
+#include "proxy/connection/block.h"
+#include "proxy/connection/deadline.h"
 #include "proxy/counters.h"
-#include "proxy/deadline.h"
-#include "proxy/heat.h"
-#include "proxy/options.h"
-#include "proxy/origin_tls.h"
+#include "proxy/dc/heat.h"
+#include "proxy/origin/origin_tls.h"
 #include "proxy/view.h"
 
 struct address_table;

@@ -3,7 +3,7 @@
 // side and the client's side of docs/PROTOCOL.keyserver.md. Bytes are gathered
 // into one input buffer per wake-up and sent from one output buffer, so that
 // many packets cost one system call each way. (The proxy's visitors do not come
-// here: their path is proxy/conn.c.)
+// here: their path is proxy/connection/conn.c.)
 #ifndef DEPUTY_COMMON_TLS_TLS_STREAM_H_
 #define DEPUTY_COMMON_TLS_TLS_STREAM_H_
 

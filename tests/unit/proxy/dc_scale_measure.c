@@ -15,9 +15,9 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/tls/dc_check.h"
-#include "proxy/dc_keys.h"
-#include "proxy/dc_leaf.h"
-#include "proxy/dc_request.h"
+#include "proxy/dc/dc_keys.h"
+#include "proxy/dc/dc_leaf.h"
+#include "proxy/dc/dc_request.h"
 #include "tests/support/certs.h"
 
 #define NUM_MADE 2000

@@ -1,0 +1,716 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/connection/conn.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/tls/credential.h"
+#include "common/tls/tls_error.h"
+#include "proxy/connection/access_log.h"
+#include "proxy/connection/address_table.h"
+#include "proxy/connection/greeting.h"
+#include "proxy/connection/relay.h"
+#include "proxy/connection/transport.h"
+#include "proxy/handshake/signer.h"
+#include "proxy/origin/origin.h"
+#include "proxy/worker.h"
+
+// Sealed bytes of a client that are thrown away after the end, so that close does
+// not become a reset that overtakes our last bytes.
+#define LINGER_MAX_LEN (1u << 20)
+// An idle deadline is moved at most this often in the course of one limit.
+#define TOUCHES_PER_LIMIT 16
+
+enum step { STEP_GO, STEP_WAIT };
+
+static enum step step_greeting(struct conn *conn);
+static enum step step_handshake(struct conn *conn);
+static enum step step_signing(struct conn *conn);
+static enum step step_lookup(struct conn *conn);
+static enum step step_connect(struct conn *conn);
+static enum step step_relay(struct conn *conn);
+static enum step step_drain(struct conn *conn);
+static enum step expire_handshake(struct conn *conn);
+static enum step expire_signing(struct conn *conn);
+static enum step expire_lookup(struct conn *conn);
+static enum step expire_connect(struct conn *conn);
+static enum step expire_relay(struct conn *conn);
+static enum step expire_drain(struct conn *conn);
+
+// --- the machine -------------------------------------------------------------------
+
+#define TO(state) (1u << (state))
+#define LIMIT(field) offsetof(struct options, field)
+
+// clang-format off
+static const struct state_row {
+  const char *name;
+  enum step (*step)(struct conn *conn);
+  enum step (*expire)(struct conn *conn);  // its time is up
+  size_t limit;                            // longest stay, in ms: where the options say it
+  uint32_t next;                           // where it may go, besides DRAIN and CLOSED
+} rows[CONN_NUM_STATES] = {
+  [CONN_GREETING] = {"greeting", step_greeting, expire_handshake, LIMIT(limits.handshake_ms),
+                     TO(CONN_HANDSHAKE)},
+  [CONN_HANDSHAKE] = {"handshake", step_handshake, expire_handshake, LIMIT(limits.handshake_ms),
+                      TO(CONN_SIGNING) | TO(CONN_LOOKUP) | TO(CONN_CONNECT)},
+  [CONN_SIGNING] = {"signing", step_signing, expire_signing, LIMIT(key_servers.deadline_ms),
+                    TO(CONN_HANDSHAKE)},
+  [CONN_LOOKUP] = {"lookup", step_lookup, expire_lookup, LIMIT(store.deadline_ms),
+                   TO(CONN_HANDSHAKE)},
+  [CONN_CONNECT] = {"connect", step_connect, expire_connect, 0 /* its pool's */, TO(CONN_RELAY)},
+  [CONN_RELAY] = {"relay", step_relay, expire_relay, LIMIT(limits.idle_ms), TO(CONN_HALF)},
+  [CONN_HALF] = {"half", step_relay, expire_relay, LIMIT(limits.half_ms), 0},
+  [CONN_DRAIN] = {"drain", step_drain, expire_drain, LIMIT(limits.linger_ms), 0},
+  [CONN_CLOSED] = {"closed", NULL, NULL, 0, 0},
+};
+// clang-format on
+
+_Static_assert(CONN_NUM_STATES + OPTIONS_MAX_POOLS + 1 <= DEADLINE_NUM_QUEUES,
+               "a state has a queue of deadlines, a pool has its own for CONNECT");
+
+const char *conn_state_name(enum conn_state state) { return rows[state].name; }
+
+static int64_t limit_ms(const struct conn *conn, enum conn_state state) {
+  if (state == CONN_CONNECT) {
+    return origin_limit_ms(conn);
+  }
+  const char *options = (const char *)&conn->worker->view->site->options;
+  return *(const int64_t *)(const void *)(options + rows[state].limit);
+}
+
+static void stop_asking(struct conn *conn);
+static void leave_handshake(struct conn *conn);
+
+// Is TLS still being agreed on?
+static bool is_in_handshake(enum conn_state state) { return state < CONN_CONNECT; }
+
+static void set_deadline(struct conn *conn, enum conn_state state) {
+  deadline_set(&conn->worker->deadlines, &conn->deadline,
+               state == CONN_CONNECT ? origin_queue(conn) : state, limit_ms(conn, state));
+}
+
+static enum step enter(struct conn *conn, enum conn_state next) {
+  const struct state_row *from = &rows[conn->state];
+  CHECK(next == CONN_CLOSED || next == CONN_DRAIN || (from->next & TO(next)) != 0);
+  log_debug(conn->id, "state", "from=%s to=%s", from->name, rows[next].name);
+  if (is_in_handshake(conn->state) && !is_in_handshake(next)) {
+    conn->worker->admission.num_handshakes -= 1;
+    count(&conn->worker->counters.handshakes_ended);
+  }
+  conn->state = (uint8_t)next;
+  if (next == CONN_RELAY) {
+    leave_handshake(conn);
+  } else if (next > CONN_RELAY) {
+    stop_asking(conn);
+  }
+  if (next == CONN_CLOSED) {
+    deadline_clear(&conn->deadline);
+  } else {
+    conn->touched_ms = loop_now_ms(conn->worker->loop);
+    set_deadline(conn, next);
+  }
+  return STEP_GO;
+}
+
+// What a step waits for; events for both directions are registered once and for
+// all, so this only says it to the reader.
+enum wait {
+  CLIENT_READABLE,
+  CLIENT_WRITABLE,
+  ORIGIN_READY,
+  KEY_SERVER,
+  STORE,
+  ANY_READY,
+  NEXT_ROUND,
+};
+
+static enum step wait_for(const struct conn *conn, enum wait what) {
+  (void)conn;
+  (void)what;
+  return STEP_WAIT;
+}
+
+// --- ends ----------------------------------------------------------------------------
+
+static void close_end(struct end *end) {
+  if (end->io.loop != NULL) {
+    io_close(&end->io);
+  } else if (end->fd >= 0) {
+    (void)close(end->fd);  // it was never watched
+  }
+  end->fd = -1;
+}
+
+// Closes by a reset; what the kernel has still to send is dropped.
+static void abort_end(struct end *end) {
+  const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+  if (end->fd >= 0) {
+    (void)setsockopt(end->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    close_end(end);
+  }
+}
+
+// Lets the origin know that the client did not end in order.
+static void abort_origin(struct conn *conn) {
+  origin_tls_free(conn);  // before its socket goes
+  abort_end(&conn->origin);
+  origin_leave(conn);
+}
+
+// Has the other end said that all of our bytes, and our FIN, have come? Always, where
+// the kernel does not tell.
+static bool has_taken_all(const struct end *end) {
+  struct tcp_info info = {0};
+  socklen_t len = sizeof(info);
+  return getsockopt(end->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+         info.tcpi_state == TCP_FIN_WAIT2 || info.tcpi_state == TCP_TIME_WAIT ||
+         info.tcpi_state == TCP_CLOSE;
+}
+
+// An orderly end of our direction: the close_notify is in conn->out.
+static void say_goodbye(struct conn *conn) {
+  if (!conn->client.is_shut) {
+    conn->client.is_shut = true;
+    ERR_clear_error();
+    (void)SSL_shutdown(transport_use(conn));
+    ERR_clear_error();
+  }
+}
+
+// Nobody waits for an answer any more.
+static void stop_asking(struct conn *conn) {
+  if (conn->hs != NULL) {
+    signer_release(conn);
+    lookup_release(conn);
+  }
+}
+
+// The library lets go of the chain when the handshake is over; of one that failed, with
+// the connection. The view's site, which may end with the view, has to outlive that.
+static void leave_handshake(struct conn *conn) {
+  stop_asking(conn);
+  if (conn->hs != NULL) {
+    view_drop(conn->hs->view);
+    pool_give(&conn->worker->handshakes, conn->hs);
+    conn->hs = NULL;
+  }
+}
+
+// Ends with `outcome`; whoever said something before keeps the last word.
+static enum step finish(struct conn *conn, enum outcome outcome, enum conn_state next) {
+  if (!conn->has_outcome) {
+    conn->has_outcome = true;
+    conn->outcome = (uint8_t)outcome;
+    count(&conn->worker->counters.outcomes[outcome]);
+  }
+  return enter(conn, next);
+}
+
+// --- HANDSHAKE, SIGNING, LOOKUP -----------------------------------------------------------------
+
+static void count_alert(struct conn *conn, uint8_t alert) {
+  struct worker_counters *counters = &conn->worker->counters;
+  count(&counters->alerts[alert < COUNTERS_NUM_ALERTS ? alert : COUNTERS_NUM_ALERTS - 1]);
+  // A client that was given a DC and does not like it (skewed clocks, a bad DC).
+  if (alert == SSL_AD_ILLEGAL_PARAMETER && conn->hs->dc_ends_s != 0) {
+    count(&counters->dc_rejected);
+  }
+}
+
+static enum failure find_failure(struct conn *conn, uint32_t error) {
+  if (conn->hs->failure != FAILURE_NONE) {
+    return conn->hs->failure;
+  }
+  if (error != 0) {
+    enum failure failure = failure_of_error(error, &conn->alert);
+    // OpenSSL's clients refuse a TLS 1.3 certificate in clear, before they have
+    // switched to their keys; the library takes that for a forged record.
+    if (failure == FAILURE_PROTOCOL && conn->hs->plain_alert != 0) {
+      conn->alert = conn->hs->plain_alert;
+      return FAILURE_ALERT;
+    }
+    return failure;
+  }
+  if (conn->client.has_ended) {
+    return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED;
+  }
+  if (conn->client.is_broken) {
+    return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_RESET;
+  }
+  // A malformed server name has no reason of its own.
+  return conn->hs->name == NULL ? FAILURE_BAD_HELLO : FAILURE_INTERNAL;
+}
+
+static enum step end_handshake(struct conn *conn, enum failure failure, const char *reason) {
+  conn->failure = (uint8_t)failure;
+  count(&conn->worker->counters.failures[failure]);
+  if (failure == FAILURE_ALERT) {
+    count_alert(conn, conn->alert);
+  }
+  log_debug(conn->id, "handshake_failed", "failure=%s reason=%s", failure_name(failure), reason);
+  // An alert, if there is one, must reach the client before the connection ends.
+  return finish(conn, OUTCOME_HANDSHAKE, block_len(conn->out) > 0 ? CONN_DRAIN : CONN_CLOSED);
+}
+
+static enum step fail_handshake(struct conn *conn) {
+  char reason[TLS_ERROR_TEXT_LEN];
+  enum failure failure = find_failure(conn, ERR_peek_error());
+  (void)tls_error_drain(reason, sizeof(reason));
+  // The library says nothing to the client when the key operation failed.
+  if (failure >= FAILURE_KEY_TIMEOUT) {
+    (void)SSL_send_fatal_alert(transport_use(conn), SSL_AD_INTERNAL_ERROR);
+    ERR_clear_error();
+  }
+  return end_handshake(conn, failure, reason);
+}
+
+// A resumed session has the certificate in its ticket.
+static void note_client(struct conn *conn) {
+  struct client_identity *client = NULL;
+  if (conn->hs->policy->tls->clients == NULL || conn->client_identity != NULL) {
+    return;
+  }
+  client = calloc(1, sizeof(*client));
+  if (client != NULL && client_auth_identify(client, conn->ssl) == STATUS_OK) {
+    conn->client_identity = client;
+    return;
+  }
+  free(client);
+}
+
+static void note_handshake(struct conn *conn) {
+  const struct handshake *hs = conn->hs;
+  struct worker_counters *counters = &conn->worker->counters;
+  const struct chain *chain = hs->choice.chain;
+  int64_t took_us = clock_monotonic_us() - conn->accepted_us;
+
+  conn->source = SSL_session_reused(conn->ssl)                    ? SOURCE_RESUMED
+                 : tls_dc_was_used(conn->ssl, hs->dc_ends_s != 0) ? SOURCE_DC
+                                                                  : SOURCE_CERTIFICATE;
+  conn->version = SSL_version(conn->ssl) == TLS1_3_VERSION ? VERSION_13 : VERSION_12;
+  conn->group = SSL_get_curve_id(conn->ssl);
+  conn->handshake_us = took_us > 0 && took_us < UINT32_MAX ? (uint32_t)took_us : 1;
+  (void)strncpy(conn->label, chain->label, sizeof(conn->label) - 1);
+  memcpy(conn->ca_id, chain->info.ca_id, sizeof(conn->ca_id));
+  count(&counters->handshakes[conn->source][conn->version]);
+  histogram_add_us(&counters->handshake_time[conn->source], conn->handshake_us);
+  note_client(conn);
+  if (SSL_ech_accepted(conn->ssl)) {
+    count(&counters->ech_accepted);
+  }
+}
+
+static enum step step_greeting(struct conn *conn) {
+  switch (greeting_read(conn)) {
+    case GREETING_OVER:
+      return enter(conn, CONN_HANDSHAKE);
+    case GREETING_WAITS:
+      return wait_for(conn, CLIENT_READABLE);
+    case GREETING_LEFT:
+      return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED, "left");
+    case GREETING_WRONG:
+      return end_handshake(conn, FAILURE_PROXY_HEADER, "wrong");
+    case GREETING_REFUSED:
+      break;
+  }
+  return finish(conn, OUTCOME_HANDSHAKE, CONN_CLOSED);
+}
+
+static enum step step_handshake(struct conn *conn) {
+  SSL *ssl = transport_use(conn);
+  int result = 0;
+  int error = 0;
+
+  ERR_clear_error();
+  result = SSL_do_handshake(ssl);
+  error = SSL_get_error(ssl, result);
+  if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) {
+    return enter(conn, CONN_SIGNING);
+  }
+  if (error == SSL_ERROR_WANT_X509_LOOKUP) {
+    return enter(conn, CONN_LOOKUP);
+  }
+  if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
+    return fail_handshake(conn);
+  }
+  switch (transport_flush(conn)) {
+    case STATUS_OK:
+      break;
+    case STATUS_AGAIN:
+      if (error == SSL_ERROR_WANT_WRITE) {
+        return wait_for(conn, CLIENT_WRITABLE);
+      }
+      break;
+    default:
+      return fail_handshake(conn);
+  }
+  if (error == SSL_ERROR_WANT_READ) {
+    return wait_for(conn, CLIENT_READABLE);
+  }
+  if (error == SSL_ERROR_WANT_WRITE) {
+    return STEP_GO;  // there is room again
+  }
+  note_handshake(conn);
+  origin_begin(conn);
+  return enter(conn, CONN_CONNECT);
+}
+
+static enum step step_signing(struct conn *conn) {
+  return signer_has_answer(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, KEY_SERVER);
+}
+
+static enum step step_lookup(struct conn *conn) {
+  return lookup_is_over(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, STORE);
+}
+
+static enum step expire_handshake(struct conn *conn) {
+  return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SILENT : FAILURE_TIMEOUT, "deadline");
+}
+
+static enum step expire_signing(struct conn *conn) {
+  conn->hs->failure = FAILURE_KEY_TIMEOUT;
+  return fail_handshake(conn);
+}
+
+static enum step expire_lookup(struct conn *conn) {
+  conn->hs->failure = FAILURE_LOOKUP_TIMEOUT;
+  return fail_handshake(conn);
+}
+
+// --- CONNECT -----------------------------------------------------------------------------
+
+static void on_origin(void *arg, unsigned ready) {
+  struct conn *conn = arg;
+  conn->origin.ready |= (uint8_t)ready;
+  if (conn->origin_tls != NULL) {
+    origin_tls_note(conn, ready);
+  }
+  conn_run(conn);
+}
+
+static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
+  origin_leave(conn);
+  say_goodbye(conn);  // nothing was sent, so nothing is missing
+  return finish(conn, outcome, CONN_DRAIN);
+}
+
+// Of several that were tried the last one has the word.
+static enum outcome why_nobody(const struct conn *conn) {
+  const struct reach *reach = &conn->hs->reach;
+  if (reach->num_tried == 0) {
+    return OUTCOME_ORIGIN_NONE;
+  }
+  return reach->last == ORIGIN_FAILURE_TIMEOUT ? OUTCOME_ORIGIN_TIMEOUT : OUTCOME_ORIGIN_REFUSED;
+}
+
+static enum step step_connect(struct conn *conn) {
+  const bool is_first = conn->hs->reach.num_tried == 0;
+
+  // TLS 1.2: the server's Finished may still be under way.
+  if (transport_flush(conn) == STATUS_CLOSED) {
+    return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
+  }
+  switch (origin_reach(conn, on_origin)) {
+    case REACHED:
+      break;
+    case REACH_ANOTHER:
+      if (!is_first) {
+        set_deadline(conn, CONN_CONNECT);
+      }
+      return wait_for(conn, ORIGIN_READY);
+    case REACH_WAITS:
+      return wait_for(conn, ORIGIN_READY);
+    case REACH_NOBODY:
+      return give_up_origin(conn, why_nobody(conn));
+    case REACH_NO_MEMORY:
+      return give_up_origin(conn, OUTCOME_MEMORY);
+  }
+  if (origin_greet(conn) != STATUS_OK) {
+    return give_up_origin(conn, OUTCOME_MEMORY);
+  }
+  return enter(conn, CONN_RELAY);
+}
+
+static enum step expire_connect(struct conn *conn) {
+  if (conn->origin.fd < 0) {
+    return give_up_origin(conn, OUTCOME_ORIGIN_NONE);  // its name was not looked up in time
+  }
+  origin_expire(conn);
+  return STEP_GO;  // to another, if there is one
+}
+
+// --- RELAY, HALF ---------------------------------------------------------------------------
+
+// The idle clock starts again when bytes got through to the other side. Pieces of a
+// record that never ends, empty records and the like do not, and hold nothing open.
+static void touch(struct conn *conn) {
+  uint64_t moved = conn->bytes_up + conn->bytes_down + conn->bytes_out;
+  int64_t now_ms = loop_now_ms(conn->worker->loop);
+  int64_t limit = limit_ms(conn, conn->state);
+  if (moved == conn->moved) {
+    return;
+  }
+  conn->moved = moved;
+  if (now_ms - conn->touched_ms > limit / TOUCHES_PER_LIMIT) {
+    conn->touched_ms = now_ms;
+    deadline_set(&conn->worker->deadlines, &conn->deadline, conn->state, limit);
+  }
+}
+
+static enum step step_relay(struct conn *conn) {
+  switch (relay_run(conn)) {
+    case RELAY_WAIT:
+      touch(conn);
+      return wait_for(conn, ANY_READY);
+    case RELAY_AGAIN:
+      touch(conn);
+      worker_run_later(conn->worker, conn);
+      return wait_for(conn, NEXT_ROUND);
+    case RELAY_HALF:
+      if (conn->state != CONN_HALF) {
+        (void)enter(conn, CONN_HALF);
+      } else {
+        touch(conn);
+      }
+      return wait_for(conn, ANY_READY);
+    case RELAY_DONE:
+      // With bytes of the client's unread, close would reset the connection.
+      return finish(conn, conn->is_truncated ? OUTCOME_TRUNCATED : OUTCOME_DONE,
+                    conn->is_up_dead ? CONN_DRAIN : CONN_CLOSED);
+    case RELAY_CLIENT_BROKEN:
+      abort_origin(conn);
+      return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
+    case RELAY_CLIENT_WRONG:
+      count(&conn->worker->counters.faults[fault_of_error(ERR_peek_error())]);
+      ERR_clear_error();
+      abort_origin(conn);
+      return finish(conn, OUTCOME_CLIENT_PROTOCOL, CONN_DRAIN);
+    case RELAY_ORIGIN_BROKEN:
+      origin_note_reset(conn);
+      return finish(conn, OUTCOME_ORIGIN_RESET, CONN_DRAIN);
+    case RELAY_NO_MEMORY:
+      break;
+  }
+  abort_origin(conn);
+  return finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+}
+
+static enum step expire_relay(struct conn *conn) {
+  say_goodbye(conn);
+  return finish(conn, OUTCOME_IDLE, CONN_DRAIN);
+}
+
+// --- DRAIN -----------------------------------------------------------------------------------
+
+// Sends what is left, then our FIN, then reads until the client's: only so can
+// the last bytes not be lost to a reset.
+static enum step step_drain(struct conn *conn) {
+  origin_leave(conn);
+  switch (transport_flush(conn)) {
+    case STATUS_OK:
+      break;
+    case STATUS_AGAIN:
+      return wait_for(conn, CLIENT_WRITABLE);
+    default:
+      return enter(conn, CONN_CLOSED);
+  }
+  if (!conn->is_fin_sent) {
+    conn->is_fin_sent = true;
+    (void)shutdown(conn->client.fd, SHUT_WR);
+  }
+  while (conn->discarded < LINGER_MAX_LEN && !conn->client.has_ended) {
+    uint8_t nowhere[4096];
+    ssize_t n = recv(conn->client.fd, nowhere, sizeof(nowhere), 0);
+    if (n < 0 && errno == EAGAIN) {
+      return wait_for(conn, CLIENT_READABLE);
+    }
+    if (n <= 0 && errno != EINTR) {
+      break;
+    }
+    conn->discarded += n > 0 ? (uint32_t)n : 0;
+  }
+  return enter(conn, CONN_CLOSED);
+}
+
+// Whoever does not read would have the kernel keep our last bytes, a buffer full of
+// them, for minutes after the close.
+static enum step expire_drain(struct conn *conn) {
+  if (!has_taken_all(&conn->client)) {
+    abort_end(&conn->client);
+  }
+  return enter(conn, CONN_CLOSED);
+}
+
+// --- life ------------------------------------------------------------------------------------
+
+static void drop_block(struct conn *conn, struct block **block) {
+  if (*block != NULL) {
+    block_use(*block, block_len(*block));
+    block_return(block, &conn->worker->blocks);
+  }
+}
+
+static void return_blocks(struct conn *conn) {
+  block_return(&conn->in, &conn->worker->blocks);
+  block_return(&conn->up, &conn->worker->blocks);
+  block_return(&conn->down, &conn->worker->blocks);
+  block_return(&conn->out, &conn->worker->blocks);
+}
+
+static void conn_free(struct conn *conn) {
+  struct worker *worker = conn->worker;
+
+  access_log(conn);
+  deadline_clear(&conn->deadline);
+  close_end(&conn->client);
+  origin_leave(conn);
+  if (conn->ssl != NULL) {
+    SSL_free(transport_use(conn));
+  }
+  leave_handshake(conn);
+  worker->active = NULL;
+  drop_block(conn, &conn->in);
+  drop_block(conn, &conn->up);
+  drop_block(conn, &conn->down);
+  drop_block(conn, &conn->out);
+  address_table_leave(worker->host->addresses, conn->address_key);
+  free(conn->client_identity);
+  count(&worker->counters.closed);
+  worker_forget(worker, conn);
+  pool_give(&worker->conns, conn);
+}
+
+static void run(struct conn *conn) {
+  while (conn->state != CONN_CLOSED) {
+    const struct state_row *row = &rows[conn->state];
+    bool is_due = conn->is_due;
+    conn->is_due = false;
+    if ((is_due ? row->expire(conn) : row->step(conn)) == STEP_WAIT) {
+      return_blocks(conn);
+      if (conn->origin_tls != NULL) {
+        origin_tls_park(conn);
+      }
+      return;
+    }
+  }
+  conn_free(conn);
+}
+
+void conn_run(struct conn *conn) {
+  struct worker *worker = conn->worker;
+  int64_t begin_us = 0;
+  if (!is_in_handshake(conn->state)) {
+    run(conn);
+    return;
+  }
+  begin_us = clock_monotonic_us();
+  run(conn);
+  admission_note_work(&worker->admission, clock_monotonic_us() - begin_us);
+}
+
+static struct conn *conn_of_deadline(struct deadline *deadline) {
+  return (struct conn *)((char *)deadline - offsetof(struct conn, deadline));
+}
+
+void conn_expire(struct deadline *deadline) {
+  struct conn *conn = conn_of_deadline(deadline);
+  conn->is_due = true;
+  conn_run(conn);
+}
+
+int64_t conn_oldest_handshake_ms(const struct worker *worker) {
+  struct deadline *oldest = deadline_first(&worker->deadlines, CONN_HANDSHAKE);
+  return oldest == NULL ? 0 : loop_now_ms(worker->loop) - conn_of_deadline(oldest)->touched_ms;
+}
+
+void conn_displace_oldest(struct worker *worker) {
+  struct conn *conn = conn_of_deadline(deadline_first(&worker->deadlines, CONN_HANDSHAKE));
+  (void)end_handshake(conn, FAILURE_DISPLACED, "displaced");
+  conn_run(conn);
+}
+
+void conn_end(struct conn *conn) {
+  if (conn->state == CONN_RELAY || conn->state == CONN_HALF) {
+    say_goodbye(conn);
+    (void)transport_flush(conn);  // as far as it goes
+  }
+  (void)finish(conn, OUTCOME_DRAINED, CONN_CLOSED);
+  conn_run(conn);
+}
+
+struct conn *conn_of(const SSL *ssl) {
+  const struct worker *worker = BIO_get_data(SSL_get_rbio(ssl));
+  CHECK(worker->active != NULL && worker->active->ssl == ssl);
+  return worker->active;
+}
+
+static void on_client(void *arg, unsigned ready) {
+  struct conn *conn = arg;
+  conn->client.ready |= (uint8_t)ready;
+  conn_run(conn);
+}
+
+// The parts that may be missing. On failure conn_free copes with what is there.
+static enum status equip(struct conn *conn) {
+  struct worker *worker = conn->worker;
+  conn->hs = pool_take(&worker->handshakes);
+  if (conn->hs == NULL) {
+    return STATUS_MEMORY;
+  }
+  *conn->hs = (struct handshake){.view = view_hold(worker->view)};
+  conn->ssl = SSL_new(worker->view->ctx);
+  if (conn->ssl == NULL) {
+    return STATUS_MEMORY;
+  }
+  BIO_up_ref(worker->bio);
+  SSL_set_bio(conn->ssl, worker->bio, worker->bio);
+  SSL_set_accept_state(conn->ssl);
+  // What the handshake needed is freed with it.
+  SSL_set_shed_handshake_config(conn->ssl, 1);
+  return io_init(&conn->client.io, worker->loop, conn->client.fd, on_client, conn);
+}
+
+void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
+                 uint64_t address_key) {
+  struct worker *worker = listening->worker;
+  struct conn *conn = pool_take(&worker->conns);
+
+  count(&worker->counters.accepted);
+  if (conn == NULL) {
+    count(&worker->counters.refused[REFUSAL_MEMORY]);
+    count(&worker->counters.closed);
+    address_table_leave(worker->host->addresses, address_key);
+    (void)close(fd);
+    return;
+  }
+  *conn = (struct conn){.worker = worker, .address_key = address_key};
+  conn->state = listening_trusts(listening, peer) ? CONN_GREETING : CONN_HANDSHAKE;
+  conn->client = (struct end){.fd = fd, .ready = IO_READABLE | IO_WRITABLE};
+  conn->origin = (struct end){.fd = -1};
+  conn->accepted_us = clock_monotonic_us();
+  conn->peer.sa.sa_family = peer->ss_family;
+  if (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) {
+    memcpy(&conn->peer, peer, sizeof(conn->peer));
+  }
+  worker_adopt(worker, conn);
+  worker->admission.num_handshakes += 1;
+  count(&worker->counters.handshakes_begun);
+  if (equip(conn) != STATUS_OK) {
+    count(&worker->counters.refused[REFUSAL_MEMORY]);
+    (void)finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+    conn_run(conn);
+    return;
+  }
+  conn->touched_ms = loop_now_ms(worker->loop);
+  set_deadline(conn, (enum conn_state)conn->state);
+  conn_run(conn);
+}
