@@ -26,8 +26,9 @@
 #include "common/wire/dc.h"
 #include "proxy/connection/conn.h"
 #include "proxy/grace.h"
-#include "proxy/store/lookup.h"
 #include "proxy/handshake/select.h"
+#include "proxy/store/lookup.h"
+#include "proxy/store/served_store.h"
 #include "proxy/worker.h"
 
 #define FILL_CHUNK 128  // names that are read at a time
@@ -77,7 +78,7 @@ struct stage {
   struct states *states;
   struct loop *control;
   struct grace *grace;
-  struct lookup *lookup;
+  struct served_store *store;
   struct worker_host host;
   struct worker worker;
   struct site site;
@@ -341,10 +342,10 @@ static enum status make_lookup(struct stage *stage) {
   TRY(loop_new(&stage->control));
   TRY(loop_new(&worker->loop));
   TRY(grace_new(&stage->grace, stage->control, &worker->loop, 1));
-  TRY(lookup_open(&stage->lookup, stage->control, stage->states, &place, &stage->err));
-  TRY(lookup_start(stage->lookup, stage->grace, &worker, 1, &stage->err));
+  TRY(served_store_open(&stage->store, stage->control, stage->states, &place, &stage->err));
+  TRY(served_store_start(stage->store, stage->grace, &worker, 1, &stage->err));
   TRY(certstore_new(&stage->site.store, stage->states));
-  lookup_set_site(stage->lookup, &stage->site);
+  served_store_set_site(stage->store, &stage->site);
 
 out:
   free(folder);
@@ -356,7 +357,8 @@ static enum status set_stage(struct stage *stage) {
   TRY(make_names(stage));
   stage->worker.host = &stage->host;
   TRY(make_lookup(stage));
-  stage->host = (struct worker_host){.loop = stage->control, .lookup = stage->lookup};
+  stage->host =
+      (struct worker_host){.loop = stage->control, .lookup = served_store_lookup(stage->store)};
   stage->site.of_store.may_use_dc = true;
   stage->view = (struct view){.worker = &stage->worker, .site = &stage->site};
   stage->hs.view = &stage->view;
@@ -373,9 +375,9 @@ out:
 }
 
 static void clear_stage(struct stage *stage) {
-  lookup_stop(stage->lookup);
+  served_store_stop(stage->store);
   grace_free(stage->grace);
-  lookup_free(stage->lookup);
+  served_store_free(stage->store);
   certstore_free(stage->site.store);
   states_free(stage->states);
   loop_free(stage->worker.loop);

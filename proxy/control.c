@@ -35,7 +35,7 @@
 #include "proxy/memory_watch.h"
 #include "proxy/metrics.h"
 #include "proxy/site.h"
-#include "proxy/store/lookup.h"
+#include "proxy/store/served_store.h"
 #include "proxy/upgrade/handover.h"
 #include "proxy/upgrade/inherit.h"
 #include "proxy/upgrade/succession.h"
@@ -61,7 +61,7 @@ struct control {
   size_t num_workers;
   struct grace *grace;
   struct credentials *credentials;
-  struct lookup *lookup;  // NULL: there is no store
+  struct served_store *store;  // NULL: there is no store
   struct address_table *addresses;
   struct memory_watch *memory;
   struct origins *origins;
@@ -188,8 +188,8 @@ static void put_in_force(struct control *control, struct plan *plan) {
   memory_watch_set(control->memory, site->options.limits.memory);
   ticket_schedule_put(&control->ticket_schedule, site);
   credentials_set_site(control->credentials, site);
-  if (control->lookup != NULL) {
-    lookup_set_site(control->lookup, site);
+  if (control->store != NULL) {
+    served_store_set_site(control->store, site);
   }
   origins_set_site(control->origins, site);
   for (size_t i = 0; i < control->num_workers; i++) {
@@ -365,8 +365,8 @@ static void write_metrics(void *arg, struct metrics_text *text) {
   ticket_schedule_write_metrics(&control->ticket_schedule, text);
   shedding_write_metrics(&shedding, text);
   origins_write_metrics(control->origins, text);
-  if (control->lookup != NULL) {
-    lookup_write_metrics(control->lookup, text);
+  if (control->store != NULL) {
+    served_store_write_metrics(control->store, text);
   }
 }
 
@@ -374,7 +374,7 @@ static void on_metrics(void *arg, struct http_request *request) {
   struct control *control = arg;
   struct metrics_text text = {0};
   write_metrics(control, &text);
-  if (control->lookup == NULL) {
+  if (control->store == NULL) {
     state_file_write_metrics(control->state_file, &text);
   }
   if (text.is_failed) {
@@ -451,8 +451,8 @@ static void add_status(void *arg, json_t *object) {
   (void)json_object_set_new(object, "origins", origins_list(control->origins));
   (void)json_object_set_new(object, "credentials", credentials_status(control->credentials));
   (void)json_object_set_new(object, "reloads", json_integer((json_int_t)control->num_reloads));
-  if (control->lookup != NULL) {
-    lookup_add_status(control->lookup, object);
+  if (control->store != NULL) {
+    served_store_add_status(control->store, object);
   }
   (void)json_object_set_new(object, "is_draining", json_boolean(control->is_draining));
 }
@@ -523,7 +523,7 @@ static enum status stamp(void *arg, char out[HANDOVER_STAMP_LEN], struct errmsg 
   for (size_t i = 0; i < num; i++) {
     num_undone += changes[i].is_undone ? 1 : 0;
   }
-  if (control->lookup == NULL && !state_file_is_settled(control->state_file)) {
+  if (control->store == NULL && !state_file_is_settled(control->state_file)) {
     return errmsg_set(err, STATUS_UNAVAILABLE,
                       control->site->options.states == NULL
                           ? "there are switches, which no file keeps (states): they would be lost"
@@ -607,7 +607,7 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .state_file = control->state_file,
       .states = control->states,
       .audit = control->audit.sink,
-      .has_store = control->lookup != NULL,
+      .has_store = control->store != NULL,
       .store = store,
       .write_metrics = write_metrics,
       .add_status = add_status,
@@ -621,8 +621,8 @@ static enum status start_admin(struct control *control, struct errmsg *err) {
       .drain = drain,
       .log_limits = log_limits,
   };
-  if (control->lookup != NULL) {
-    control->admin_host.in_store = lookup_store_host(control->lookup);
+  if (control->store != NULL) {
+    control->admin_host.in_store = served_store_host(control->store);
   }
   TRY(admin_new(&control->admin, control->loop, &control->admin_host, err));
 out:
@@ -796,7 +796,7 @@ enum status control_load(struct control *control, struct errmsg *err) {
   control->sites = plan.site;
   options = &control->site->options;
   if (options->store.path != NULL) {
-    TRY(lookup_open(&control->lookup, control->loop, control->states, &options->store, err));
+    TRY(served_store_open(&control->store, control->loop, control->states, &options->store, err));
   }
 out:
   return st;
@@ -822,7 +822,7 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
   control->host = (struct worker_host){
       .loop = control->loop,
       .arg = control,
-      .lookup = control->lookup,
+      .lookup = served_store_lookup(control->store),
       .num_workers = control->num_workers,
       .addresses = control->addresses,
       .memory = control->memory,
@@ -840,8 +840,9 @@ static enum status make_workers(struct control *control, struct errmsg *err) {
   TRY(conn_lister_new(&control->lister, control->loop, control->workers, control->num_workers));
   TRY(watchdog_new(&control->watchdog, control->loop, loops, control->num_workers));
   origins_serve(control->origins, control->grace, control->workers, control->num_workers);
-  if (control->lookup != NULL) {
-    TRY(lookup_start(control->lookup, control->grace, control->workers, control->num_workers, err));
+  if (control->store != NULL) {
+    TRY(served_store_start(control->store, control->grace, control->workers, control->num_workers,
+                           err));
   }
 out:
   return st;
@@ -945,8 +946,8 @@ enum status control_start(struct control *control, struct errmsg *err) {
   TRY(make_workers(control, err));
   TRY(credentials_new(&control->credentials, control->loop, control->grace, control->workers,
                       control->num_workers));
-  if (control->lookup != NULL) {
-    lookup_on_change(control->lookup, on_name_changed, control);
+  if (control->store != NULL) {
+    served_store_on_change(control->store, on_name_changed, control);
   }
   TRY(watch_signals(control));
   plan.site = control->site;
@@ -1000,13 +1001,13 @@ void control_free(struct control *control) {
   takeover_free(control->takeover, "the new process ends");
   handover_free(control->handover);
   conn_lister_free(control->lister);
-  lookup_end_tasks(control->lookup);
+  served_store_end_tasks(control->store);
   admin_free(control->admin);
   http_server_free(control->metrics_server);
   credentials_free(control->credentials);
   grace_free(control->grace);
   watchdog_free(control->watchdog);
-  lookup_stop(control->lookup);
+  served_store_stop(control->store);
   for (size_t i = 0; i < control->num_workers; i++) {
     worker_free(control->workers[i]);
   }
@@ -1019,7 +1020,7 @@ void control_free(struct control *control) {
     drop_site(control, control->sites);
   }
   origins_free(control->origins);
-  lookup_free(control->lookup);
+  served_store_free(control->store);
   address_table_free(control->addresses);
   memory_watch_free(control->memory);
   listeners_close(&control->listeners);

@@ -43,7 +43,7 @@ void credentials_prepare(struct credentials *credentials, struct site *site);
 void credentials_set_site(struct credentials *credentials, struct site *site);
 
 // credentials_change: a name of the store enters the cache, leaves it, or is made anew
-// (lookup_on_change). What its leaves have stays while there is room. Without memory a
+// (served_store_on_change). What its leaves have stays while there is room. Without memory a
 // chain stays without.
 void credentials_change(struct credentials *credentials, struct ready *in, struct ready *out);
 

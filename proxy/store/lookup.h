@@ -1,74 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// lookup: names that are in the store (certstore/store.h) rather than in the
-// configuration: found in a cache of ready names (certstore/cache.h); one that is not
-// there is read on a thread of its own, while its connections wait in LOOKUP and the
-// loop goes on.
+// lookup: what a handshake sees of the store: a name that is in it rather than in the
+// configuration is found in a cache of ready names (certstore/cache.h); one that is not
+// there is asked for (loader.h), while the connection waits in LOOKUP and the loop goes
+// on. And the states by which its chain is chosen are those of this moment, whoever wrote
+// them last (served_store.h).
 //
-//   worker                      control                     loader
-//   lookup_find: miss, ask --post--> one load for each name --job--> reads, makes ready
-//   LOOKUP: woken          <--post-- into the cache         <--done--
-//
-// States: what is in memory was read from the store at some version of its states; each
-// handshake compares that with the version of now (a few loads). If they differ, the
-// worker itself reads the words of its name's subjects from the store, lock-free, until
-// the control thread has brought the memory up to date. So a switch by any process
-// counts at the next handshake, and nothing is posted for it.
-//
-// Threads: as each section says. The store is opened and closed by control alone; when a
-// compaction has replaced its file, workers are first seen to have let go of it.
+// Threads: workers, but where control is named. No lock; an allocation or a system call
+// only for a name that is not in the cache.
 #ifndef DEPUTY_PROXY_STORE_LOOKUP_H_
 #define DEPUTY_PROXY_STORE_LOOKUP_H_
 
-#include <jansson.h>
 #include <stdbool.h>
 
 #include "certstore/cache.h"
-#include "common/base/metrics.h"
-#include "proxy/grace.h"
-#include "proxy/site.h"
-#include "proxy/store/store_task.h"
+#include "certstore/certstore.h"
 
+struct ask;
 struct conn;
+struct desk;
+struct loader;
+struct state_follower;
+struct store_handle;
 struct worker;
-struct lookup;
 
-// --- control ---------------------------------------------------------------------------
+struct lookup {
+  const struct store_handle *handle;
+  const struct cache *cache;
+  const struct state_follower *follower;
+  struct loader *loader;
+  struct desk *desks;  // what each worker has of its own
+};
 
-// lookup_open opens the store of the options; as store_open, and STATUS_MEMORY.
-enum status lookup_open(struct lookup **out, struct loop *loop, struct states *states,
-                        const struct store_place_options *options, struct errmsg *err);
-
-// lookup_start prepares for these workers (borrowed, as `grace`): before they run.
-// STATUS_MEMORY, STATUS_SYSTEM, STATUS_LIMIT.
-enum status lookup_start(struct lookup *lookup, struct grace *grace, struct worker *const *workers,
-                         size_t num_workers, struct errmsg *err);
-
-// lookup_on_change: `fn` hears of names that enter and leave the cache, while nobody
-// has freed the latter: `in` or `out` may be NULL; when
-// neither is, `in` takes the place of `out` under the same name.
-void lookup_on_change(struct lookup *lookup,
-                      void (*fn)(void *arg, struct ready *in, struct ready *out), void *arg);
-
-// lookup_set_site: its configured names follow the store's states from now on.
-void lookup_set_site(struct lookup *lookup, const struct site *site);
-
-// lookup_store_host is for the admin API: the store as it asks for it.
-struct store_host lookup_store_host(struct lookup *lookup);
-
-// lookup_add_status adds what GET /v1/status tells of the store.
-void lookup_add_status(struct lookup *lookup, json_t *object);
-
-void lookup_write_metrics(const struct lookup *lookup, struct metrics_text *text);
-
-// lookup_end_tasks waits for those that run; no done is called any more. Then whoever asked
-// may go. The loop has ended. NULL allowed.
-void lookup_end_tasks(struct lookup *lookup);
-// lookup_stop waits for the loader and closes the store: workers and loop have ended.
-void lookup_stop(struct lookup *lookup);
-// lookup_free: after the workers (connections hold names). NULL allowed.
-void lookup_free(struct lookup *lookup);
-
-// --- workers ---------------------------------------------------------------------------
+// lookup_init borrows the loader with all that it knows, and these workers. Control;
+// STATUS_MEMORY. lookup_cleanup: after the workers. All-zero is fine.
+enum status lookup_init(struct lookup *lookup, struct loader *loader, struct worker *const *workers,
+                        size_t num_workers);
+void lookup_cleanup(struct lookup *lookup);
 
 // One connection's wait, and the name that it holds. All-zero is none.
 struct looking {

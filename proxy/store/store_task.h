@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // store_task: something that is read from the store, or said in its states, for the
 // control thread, on a thread beside it: an operator's questions and switches. Who runs
-// it has the store (proxy/store/lookup.h); who asks knows the admin API
+// it has the store (proxy/store/store_tasks.h); who asks knows the admin API
 // (proxy/admin/admin_store.h).
 #ifndef DEPUTY_PROXY_STORE_STORE_TASK_H_
 #define DEPUTY_PROXY_STORE_STORE_TASK_H_
@@ -17,7 +17,7 @@ enum store_task_kind {
   STORE_TASK_NUM_KINDS,
 };
 
-struct lookup;
+struct store_tasks;
 
 // Embedded in the asker, who keeps it until done has run or the loop has ended.
 struct store_task {
@@ -29,7 +29,7 @@ struct store_task {
   void *arg;
 
   struct job job;  // private, as what follows
-  struct lookup *lookup;
+  struct store_tasks *tasks;
   struct store_task *next;
   enum status st;
 };
