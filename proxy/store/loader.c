@@ -191,6 +191,14 @@ static struct load *find_load(const struct loader *loader, const struct cache_ho
   return load;
 }
 
+// A load that ended while the ask was under way has put into the cache what is asked for.
+static bool is_answered(const struct loader *loader, const struct load_ask *ask) {
+  const struct store *store = store_handle_shown(loader->handle);
+  struct ready *known = NULL;
+  return cache_find_host(loader->names->cache, &known, &ask->query, loop_now_ms(loader->loop),
+                         store != NULL ? store_chains_version(store) : 0) != CACHE_MISS;
+}
+
 void loader_on_ask(void *arg) {
   struct load_ask *ask = arg;
   struct loader *loader = ask->loader;
@@ -198,6 +206,10 @@ void loader_on_ask(void *arg) {
   if (load != NULL) {
     ask->next = load->asks;
     load->asks = ask;
+    return;
+  }
+  if (is_answered(loader, ask)) {
+    answer(ask, STATUS_OK);
     return;
   }
   load = calloc(1, sizeof(*load));
