@@ -540,6 +540,11 @@ static bool is_stopping(void *arg) {
   return control->is_draining || !succession_is_over(control->succession);
 }
 
+static size_t give_ticket_keys(void *arg, uint8_t out[TICKET_KEY_SET_MAX_LEN]) {
+  const struct control *control = arg;
+  return ticket_schedule_give(&control->ticket_schedule, out);
+}
+
 static void on_http_drained(void *arg) { (void)arg; }
 
 static void on_succeeded(void *arg, bool is_same_unit) {
@@ -590,6 +595,7 @@ static enum status make_handover(struct control *control) {
       .sockets = sockets_to_lend,
       .stamp = stamp,
       .is_stopping = is_stopping,
+      .ticket_keys = give_ticket_keys,
       .on_complete = on_succeeded,
   };
   return handover_new(&control->handover, control->loop, &control->handover_host);
@@ -887,6 +893,15 @@ static bool is_warm(void *arg) {
   return credentials_num_missing(control->credentials) == 0;
 }
 
+static void take_ticket_keys(void *arg, struct bytes set) {
+  struct control *control = arg;
+  const enum status st = ticket_schedule_take(&control->ticket_schedule, set);
+  if (st != STATUS_OK) {
+    log_warn(0, "ticket_keys_not_taken", "reason=%s effect=sessions_are_not_resumed",
+             status_name(st));
+  }
+}
+
 static enum status accept_too(void *arg, struct errmsg *err) {
   struct control *control = arg;
   enum status st = listeners_begin(&control->listeners, err);
@@ -922,6 +937,7 @@ static enum status begin_succession(struct control *control) {
   const struct succession_host host = {
       .arg = control,
       .is_warm = is_warm,
+      .take_ticket_keys = take_ticket_keys,
       .accept = accept_too,
       .serve = serve_alone,
       .give_up = give_up,

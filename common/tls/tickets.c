@@ -45,6 +45,7 @@ struct slot {
   _Atomic bool is_used;
   bool is_made;  // holds a key; the rotating thread's only
   uint8_t name[NAME_LEN];
+  uint8_t secret[TICKET_SECRET_LEN];  // of which name and key are; the rotating thread's only
   EVP_AEAD_CTX aead;
 };
 
@@ -115,6 +116,7 @@ static void slot_wipe(struct slot *slot) {
   }
   OPENSSL_cleanse(&slot->aead, sizeof slot->aead);
   OPENSSL_cleanse(slot->name, sizeof slot->name);
+  OPENSSL_cleanse(slot->secret, sizeof slot->secret);
   slot->is_made = false;
 }
 
@@ -142,6 +144,7 @@ static enum status slot_fill(struct slot *slot, const uint8_t secret[TICKET_SECR
     ERR_clear_error();
     return STATUS_CRYPTO;
   }
+  memcpy(slot->secret, secret, TICKET_SECRET_LEN);
   return STATUS_OK;
 }
 
@@ -239,6 +242,20 @@ out:
   // On failure the new ones go again, and all is as it was.
   put_order(tickets, st == STATUS_OK ? order : before);
   return st;
+}
+
+size_t tickets_copy_secrets(const struct tickets *tickets,
+                            uint8_t out[TICKET_MAX_KEYS][TICKET_SECRET_LEN]) {
+  const uint64_t order = atomic_load(&tickets->order);
+  size_t num = 0;
+
+  for (unsigned rank = TICKET_MAX_KEYS; rank-- > 0;) {
+    const unsigned slot = slot_at(order, rank);
+    if (slot != NO_SLOT) {
+      memcpy(out[num++], tickets->slots[slot].secret, TICKET_SECRET_LEN);
+    }
+  }
+  return num;
 }
 
 const uint8_t *tickets_key_name(const struct tickets *tickets) {

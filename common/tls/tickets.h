@@ -52,6 +52,12 @@ enum status tickets_rotate(struct tickets *tickets);
 enum status tickets_set(struct tickets *tickets, const uint8_t *const *secrets, size_t num,
                         size_t current);
 
+// tickets_copy_secrets copies the secrets of the keys in use, the one that seals last, as
+// tickets_set takes them with current = num - 1; returns how many. The caller wipes `out`.
+// On the thread that rotates.
+size_t tickets_copy_secrets(const struct tickets *tickets,
+                            uint8_t out[TICKET_MAX_KEYS][TICKET_SECRET_LEN]);
+
 // tickets_key_name borrows the name of the key that seals (16 bytes, no secret), for logs:
 // on the thread that rotates, until it does so again.
 #define TICKET_NAME_LEN 16u

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/wire/ticket_keys.h"
 
+#include <openssl/bytestring.h>
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
@@ -137,4 +138,44 @@ size_t ticket_keys_current(const struct ticket_keys *keys, int64_t now_s, int64_
   }
   *out_next_s = current + 1 < keys->num ? keys->keys[current + 1].from_s : INT64_MAX;
   return current;
+}
+
+// --- from one process to the next ------------------------------------------------------------
+
+#define SET_VERSION 1
+
+size_t ticket_key_set_encode(uint8_t out[TICKET_KEY_SET_MAX_LEN],
+                             const struct ticket_key_set *set) {
+  CBB cbb;
+  uint8_t *bytes = NULL;
+  size_t len = 0;
+
+  CHECK(set->num >= 1 && set->num <= TICKET_KEYS_MAX && set->age_ms >= 0);
+  CHECK(CBB_init_fixed(&cbb, out, TICKET_KEY_SET_MAX_LEN) && CBB_add_u8(&cbb, SET_VERSION) &&
+        CBB_add_u8(&cbb, set->is_shared ? 1 : 0) && CBB_add_u64(&cbb, (uint64_t)set->age_ms) &&
+        CBB_add_u8(&cbb, (uint8_t)set->num) &&
+        CBB_add_bytes(&cbb, set->secrets[0], set->num * TICKET_KEYS_SECRET_LEN) &&
+        CBB_finish(&cbb, &bytes, &len));
+  return len;
+}
+
+enum status ticket_key_set_decode(struct ticket_key_set *out, struct bytes in) {
+  CBS cbs;
+  uint8_t version = 0;
+  uint8_t is_shared = 0;
+  uint8_t num = 0;
+  uint64_t age_ms = 0;
+
+  memset(out, 0, sizeof *out);
+  CBS_init(&cbs, in.data, in.len);
+  if (!CBS_get_u8(&cbs, &version) || version != SET_VERSION || !CBS_get_u8(&cbs, &is_shared) ||
+      is_shared > 1 || !CBS_get_u64(&cbs, &age_ms) || age_ms > INT64_MAX ||
+      !CBS_get_u8(&cbs, &num) || num < 1 || num > TICKET_KEYS_MAX ||
+      CBS_len(&cbs) != (size_t)num * TICKET_KEYS_SECRET_LEN) {
+    return STATUS_FORMAT;
+  }
+  out->is_shared = is_shared == 1;
+  out->age_ms = (int64_t)age_ms;
+  out->num = num;
+  return CBS_copy_bytes(&cbs, out->secrets[0], CBS_len(&cbs)) ? STATUS_OK : STATUS_FORMAT;
 }

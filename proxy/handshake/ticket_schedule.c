@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/handshake/ticket_schedule.h"
 
+#include <openssl/mem.h>
 #include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/wire/ticket_keys.h"
 
 #define RETRY_MS 1000  // all room was taken by keys that were being read
 // The wall clock may be set: it is looked at this often while a key waits for its time.
@@ -103,6 +103,42 @@ static void on_time(void *arg) {
   } else {
     timer_cancel(&schedule->timer);
   }
+}
+
+// --- an upgrade ----------------------------------------------------------------------------
+
+size_t ticket_schedule_give(const struct ticket_schedule *schedule,
+                            uint8_t out[TICKET_KEY_SET_MAX_LEN]) {
+  struct ticket_key_set set = {.is_shared = schedule->is_of_file,
+                               .age_ms = clock_monotonic_ms() - schedule->rotated_ms};
+  size_t len = 0;
+
+  set.num = tickets_copy_secrets(schedule->tickets, set.secrets);
+  len = ticket_key_set_encode(out, &set);
+  OPENSSL_cleanse(&set, sizeof set);
+  return len;
+}
+
+enum status ticket_schedule_take(struct ticket_schedule *schedule, struct bytes bytes) {
+  enum status st = STATUS_OK;
+  struct ticket_key_set set;
+  const uint8_t *secrets[TICKET_KEYS_MAX];
+
+  TRY(ticket_key_set_decode(&set, bytes));
+  if (schedule->site->ticket_keys.len > 0) {
+    goto out;
+  }
+  for (size_t i = 0; i < set.num; i++) {
+    secrets[i] = set.secrets[i];
+  }
+  TRY(tickets_set(schedule->tickets, secrets, set.num, set.num - 1));
+  note_key(schedule, set.is_shared, set.num);
+  schedule->rotated_ms = clock_monotonic_ms() - set.age_ms;
+  on_time(schedule);  // one that is due, or that others know, is followed by a new one at once
+
+out:
+  OPENSSL_cleanse(&set, sizeof set);
+  return st;
 }
 
 // --- life ----------------------------------------------------------------------------------

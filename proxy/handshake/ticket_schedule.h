@@ -13,12 +13,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/base/bytes.h"
 #include "common/base/errmsg.h"
 #include "common/base/metrics.h"
 #include "common/base/secret.h"
 #include "common/base/status.h"
 #include "common/net/loop.h"
 #include "common/tls/tickets.h"
+#include "common/wire/ticket_keys.h"
 #include "proxy/site.h"
 
 struct ticket_schedule {
@@ -42,6 +44,17 @@ enum status ticket_schedule_init(struct ticket_schedule *schedule, struct loop *
 // ticket_schedule_put follows this site (borrowed until the next) from now on. A key that
 // is made anew by time is not made anew by this.
 void ticket_schedule_put(struct ticket_schedule *schedule, const struct site *site);
+
+// An upgrade hands the keys on, so that sessions are resumed across it.
+// ticket_schedule_give writes the keys in use, as ticket_key_set (common/wire/ticket_keys.h);
+// returns the number of bytes, which the caller wipes. ticket_schedule_take puts such keys in
+// the place of this process's own, and goes on where the other was: after the first put. If
+// the site has a file of keys, that counts alone. STATUS_FORMAT, STATUS_AGAIN, STATUS_CRYPTO:
+// all is as it was.
+size_t ticket_schedule_give(const struct ticket_schedule *schedule,
+                            uint8_t out[TICKET_KEY_SET_MAX_LEN]);
+enum status ticket_schedule_take(struct ticket_schedule *schedule, struct bytes set);
+
 void ticket_schedule_cleanup(struct ticket_schedule *schedule);
 
 void ticket_schedule_write_metrics(const struct ticket_schedule *schedule,

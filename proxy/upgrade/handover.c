@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <openssl/mem.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -125,7 +126,15 @@ static void refuse(struct handover *handover, const char *reason) {
   end(handover, reason);
 }
 
-static void on_claim(struct handover *handover, const char *changes) {
+static enum status send_ticket_keys(struct handover *handover) {
+  uint8_t set[TICKET_KEY_SET_MAX_LEN];
+  const size_t len = handover->host->ticket_keys(handover->host->arg, set);
+  const ssize_t sent = send(handover->fd, set, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+  OPENSSL_cleanse(set, sizeof(set));
+  return sent < 0 ? STATUS_SYSTEM : STATUS_OK;
+}
+
+static void on_claim(struct handover *handover, const char *changes, bool wants_ticket_keys) {
   char stamp[HANDOVER_STAMP_LEN];
   struct errmsg err = {0};
   if (handover->host->stamp(handover->host->arg, stamp, &err) != STATUS_OK) {
@@ -137,7 +146,8 @@ static void on_claim(struct handover *handover, const char *changes) {
            "something was switched since the new process read the switches: start it again");
     return;
   }
-  if (send_message(handover->fd, json_pack("{s:s}", "ok", "claim"), NULL, 0) != STATUS_OK) {
+  if ((wants_ticket_keys && send_ticket_keys(handover) != STATUS_OK) ||
+      send_message(handover->fd, json_pack("{s:s}", "ok", "claim"), NULL, 0) != STATUS_OK) {
     end(handover, "the new process reads nothing");
     return;
   }
@@ -166,7 +176,7 @@ static void on_message(struct handover *handover, const char *text, size_t len) 
     end(handover, error);
   } else if (step != NULL && strcmp(step, "claim") == 0 && changes != NULL &&
              handover->phase == PHASE_LENT) {
-    on_claim(handover, changes);
+    on_claim(handover, changes, json_is_true(json_object_get(message, "ticket_keys")));
   } else if (step != NULL && strcmp(step, "complete") == 0 && unit != NULL &&
              handover->phase == PHASE_CLAIMED) {
     on_complete(handover, unit);

@@ -11,8 +11,13 @@
 //   <-- {"end": true, "changes": ...}       how many switches there are
 //   reads all it needs
 //   {"step": "claim", "changes": ...} --->  the same still? Then no more changes
+//   <-- ticket keys, if it asked for them
+//   <-- {"ok": "claim"}
 //   accepts, too
 //   {"step": "complete"} ---------------->  accepts no more, drains, ends
+//
+// The ticket keys are bytes (ticket_key_set, common/wire/ticket_keys.h), which begin as no JSON
+// does; they are wiped here, and in memory only there.
 //
 // Until "complete" the old one serves. When the pair is closed, by whichever accident,
 // or the new one takes too long after its claim, all is as it was: a connection that
@@ -25,11 +30,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 #include "common/http/http_server.h"
 #include "common/net/loop.h"
+#include "common/wire/ticket_keys.h"
 #include "proxy/upgrade/inherit.h"
 
 #define HANDOVER_CLAIM_LIMIT_MS 30000  // from the claim to "complete"
@@ -56,6 +63,8 @@ struct handover_host {
   // lost, or one is being made.
   enum status (*stamp)(void *arg, char out[HANDOVER_STAMP_LEN], struct errmsg *err);
   bool (*is_stopping)(void *arg);
+  // Writes the keys of session tickets, which are wiped when they are sent; the length.
+  size_t (*ticket_keys)(void *arg, uint8_t out[TICKET_KEY_SET_MAX_LEN]);
   // The new process serves. `is_same_unit`: of the same unit of the service manager.
   void (*on_complete)(void *arg, bool is_same_unit);
 };

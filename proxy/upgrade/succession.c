@@ -45,9 +45,14 @@ static void on_completed(void *arg, enum status st, const struct errmsg *err) {
 static void on_claimed(void *arg, enum status st, const struct errmsg *err) {
   struct succession *succession = arg;
   struct errmsg reason = {0};
+  struct bytes keys = {0};
   if (st != STATUS_OK) {
     give_up(succession, err->text);
     return;
+  }
+  keys = takeover_ticket_keys(succession->takeover);
+  if (keys.len > 0) {
+    succession->host.take_ticket_keys(succession->host.arg, keys);
   }
   if (succession->host.accept(succession->host.arg, &reason) != STATUS_OK) {
     give_up(succession, reason.text);

@@ -26,6 +26,8 @@
 struct succession_host {
   void *arg;
   bool (*is_warm)(void *arg);
+  // Sessions that the old one's tickets hold are ours to resume (ticket_key_set).
+  void (*take_ticket_keys)(void *arg, struct bytes set);
   // From here on visitors come to us, too.
   enum status (*accept)(void *arg, struct errmsg *err);
   // The old one has let go: everything is ours.

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <openssl/mem.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@ struct takeover {
   struct timer limit;
   void (*done)(void *arg, enum status st, const struct errmsg *err);
   void *arg;
+  uint8_t ticket_keys[TICKET_KEY_SET_MAX_LEN];
+  size_t ticket_keys_len;
 };
 
 // --- waiting, before there is a loop ---------------------------------------------------
@@ -295,6 +298,17 @@ static void on_limit(void *arg) {
   finish(arg, STATUS_TIMEOUT, "the running proxy does not answer");
 }
 
+static void keep_ticket_keys(struct takeover *takeover, const char *bytes, size_t len) {
+  if (len <= sizeof(takeover->ticket_keys)) {
+    memcpy(takeover->ticket_keys, bytes, len);
+    takeover->ticket_keys_len = len;
+  }
+}
+
+struct bytes takeover_ticket_keys(const struct takeover *takeover) {
+  return bytes_of(takeover->ticket_keys, takeover->ticket_keys_len);
+}
+
 static void on_answer(struct takeover *takeover, const char *text, size_t len) {
   json_t *message = json_loadb(text, len, 0, NULL);
   const char *error = json_string_value(json_object_get(message, "error"));
@@ -324,16 +338,21 @@ static void on_pair(void *arg, unsigned ready) {
       finish(takeover, STATUS_CLOSED, "the running proxy has let go");
       return;
     }
-    on_answer(takeover, text, (size_t)len);
+    if (text[0] == '{') {
+      on_answer(takeover, text, (size_t)len);
+    } else {
+      keep_ticket_keys(takeover, text, (size_t)len);
+    }
+    OPENSSL_cleanse(text, (size_t)len);
   }
 }
 
 static enum status send_step(struct takeover *takeover, enum takeover_step step) {
   const char *unit = getenv("INVOCATION_ID");
-  json_t *message =
-      step == TAKEOVER_CLAIM
-          ? json_pack("{s:s,s:s}", "step", "claim", "changes", takeover->changes)
-          : json_pack("{s:s,s:s}", "step", "complete", "unit", unit == NULL ? "" : unit);
+  json_t *message = step == TAKEOVER_CLAIM ? json_pack("{s:s,s:s,s:b}", "step", "claim", "changes",
+                                                       takeover->changes, "ticket_keys", 1)
+                                           : json_pack("{s:s,s:s}", "step", "complete", "unit",
+                                                       unit == NULL ? "" : unit);
   char *text = message == NULL ? NULL : json_dumps(message, JSON_COMPACT);
   enum status st = STATUS_MEMORY;
   if (text != NULL) {
@@ -386,5 +405,6 @@ void takeover_free(struct takeover *takeover, const char *reason) {
   if (takeover->fd >= 0) {
     (void)close(takeover->fd);
   }
+  OPENSSL_cleanse(takeover->ticket_keys, sizeof(takeover->ticket_keys));
   free(takeover);
 }

@@ -12,6 +12,7 @@
 #ifndef DEPUTY_PROXY_UPGRADE_TAKEOVER_H_
 #define DEPUTY_PROXY_UPGRADE_TAKEOVER_H_
 
+#include "common/base/bytes.h"
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 #include "common/net/loop.h"
@@ -37,6 +38,11 @@ enum status takeover_ask(struct takeover **out, struct inherited *into, const ch
 // STATUS_TIMEOUT, STATUS_FORMAT; the sentence lives as long as the call.
 void takeover_step(struct takeover *takeover, struct loop *loop, enum takeover_step step,
                    void (*done)(void *arg, enum status st, const struct errmsg *err), void *arg);
+
+// takeover_ticket_keys borrows the keys of session tickets that came with the answer to the
+// claim (ticket_key_set, common/wire/ticket_keys.h), until takeover_free, which wipes them. None
+// come from an earlier version.
+struct bytes takeover_ticket_keys(const struct takeover *takeover);
 
 // takeover_free lets go; before COMPLETE the other one then serves on. `reason`, if
 // not NULL, tells it why. NULL is allowed.

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from support.procs import SLOW, wait_until
-from support.stack import Stack
+from support.stack import PROXY, Stack
 
 VERSIONS = pytest.mark.parametrize("tls12", [False, True], ids=["tls13", "tls12"])
 
@@ -156,3 +156,57 @@ def test_reload_keeps_sessions_and_a_new_process_starts_afresh(make, tls12):
     stack.proxy.start()
     assert not client.visit()
     assert client.visit()
+
+
+def take_over(stack):
+    """The next process, by `--takeover`; the one before has ended."""
+    proxy = stack.proxy
+    before = proxy.process
+    proxy.process = stack.procs.daemon_start(PROXY, proxy.config, proxy.name, ["--takeover"])
+    proxy.process.wait_ready(30)
+    assert before.wait(30) == 0
+
+
+def sealing_key(stack):
+    """(source, name) of the key that seals tickets in a process that took over."""
+    process = stack.proxy.process
+    wait_until(lambda: " serving " in process.err(), "all lines before")
+    line = [line for line in process.err().splitlines() if " ticket_key " in line][-1]
+    return tuple(line.split("source=")[1].split()[:2])
+
+
+def test_sessions_outlive_an_upgrade(make, tmp_path):
+    """Ticket keys go to the next process, with their age, whatever its options are."""
+    period = 4 * SLOW
+    stack = make(rotate_every=f"{period}s", lifetime="1h")
+    clients = [Client(stack, tls12) for tls12 in (False, True)]
+    assert [client.visit() for client in clients] == [False, False]
+    changes = stack.proxy.metric("ticket_key_changes_total")
+    wait_until(lambda: stack.proxy.metric("ticket_key_changes_total") > changes, "the next key",
+               2 * period)
+    # One session is of the key before, one of the key that seals.
+    assert not (late := Client(stack, False)).visit()
+    take_over(stack)
+    assert [client.visit() for client in (*clients, late)] == [True] * 3
+    # It does not begin anew: the key had its age already.
+    age = stack.proxy.metric("ticket_key_age_seconds", source="own")
+    up_s = stack.proxy.status()["uptime_s"]
+    assert age <= period + up_s + 1
+    # What a file says counts alone, ...
+    path = tmp_path / "ticket.keys"
+    path.write_text("2020-01-01T00:00:00Z " + "5a" * 32 + "\n")
+    path.chmod(0o600)
+    stack.proxy.config["tickets"] = {"key_file": str(path)}
+    take_over(stack)
+    assert [client.visit() for client in clients] == [False, False]
+    assert sealing_key(stack)[0] == "file"
+    # ... and a key that others have, too, opens, but seals no more, where keys are our own.
+    shared = sealing_key(stack)[1]
+    stack.proxy.config["tickets"] = {"lifetime": "1h"}
+    take_over(stack)
+    assert sealing_key(stack)[0] == "own" and sealing_key(stack)[1] != shared
+    assert [client.visit() for client in clients] == [True, True]
+    own = sealing_key(stack)
+    take_over(stack)
+    assert sealing_key(stack) == own
+    assert [client.visit() for client in clients] == [True, True]

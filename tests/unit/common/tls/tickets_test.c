@@ -336,6 +336,49 @@ static void sets_of_one_secret_open_each_others_tickets(void **state) {
   }
 }
 
+// The keys of one process go on in the next, in their order: what seals, and what is next to go.
+static void copied_secrets_make_the_same_keys(void **state) {
+  struct ends ends;
+  struct ends next;
+  SSL_SESSION *sessions[TICKET_NUM_KEYS];
+  uint8_t copies[TICKET_MAX_KEYS][TICKET_SECRET_LEN];
+  const uint8_t *list[TICKET_MAX_KEYS];
+  (void)state;
+
+  ends_init(&ends, TLS1_3_VERSION);
+  for (size_t i = 0; i < TICKET_NUM_KEYS; i++) {
+    assert_int_equal(tickets_copy_secrets(ends.tickets, copies), i + 1);
+    sessions[i] = first_session(&ends);
+    if (i + 1 < TICKET_NUM_KEYS) {
+      assert_int_equal(tickets_rotate(ends.tickets), STATUS_OK);
+    }
+  }
+  assert_int_equal(tickets_copy_secrets(ends.tickets, copies), TICKET_NUM_KEYS);
+  for (size_t i = 0; i < TICKET_NUM_KEYS; i++) {
+    list[i] = copies[i];
+  }
+  SSL_SESSION_free(caught);
+  ends_init(&next, TLS1_3_VERSION);
+  assert_false(shake(&next, sessions[0]));
+  assert_int_equal(tickets_set(next.tickets, list, TICKET_NUM_KEYS, TICKET_NUM_KEYS - 1),
+                   STATUS_OK);
+  assert_memory_equal(tickets_key_name(next.tickets), tickets_key_name(ends.tickets),
+                      TICKET_NAME_LEN);
+  // With each rotation the oldest goes.
+  for (size_t i = 0; i < TICKET_NUM_KEYS; i++) {
+    for (size_t k = 0; k < TICKET_NUM_KEYS; k++) {
+      assert_int_equal(shake(&next, sessions[k]), k >= i);
+    }
+    assert_int_equal(tickets_rotate(next.tickets), STATUS_OK);
+  }
+  for (size_t i = 0; i < TICKET_NUM_KEYS; i++) {
+    SSL_SESSION_free(sessions[i]);
+  }
+  ends_cleanup(&next);
+  caught = NULL;
+  ends_cleanup(&ends);
+}
+
 static void keys_that_stay_are_not_made_anew(void **state) {
   struct ends ends;
   SSL_SESSION *session;
@@ -474,6 +517,7 @@ int main(void) {
       cmocka_unit_test(opens_with_earlier_keys_until_they_are_dropped),
       cmocka_unit_test(ignores_tickets_of_another_set),
       cmocka_unit_test(sets_of_one_secret_open_each_others_tickets),
+      cmocka_unit_test(copied_secrets_make_the_same_keys),
       cmocka_unit_test(keys_that_stay_are_not_made_anew),
       cmocka_unit_test(ignores_tickets_that_were_altered),
       cmocka_unit_test(rotates_under_running_handshakes),

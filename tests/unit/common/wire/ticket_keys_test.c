@@ -90,11 +90,57 @@ static void takes_eight_keys_and_no_more(void **state) {
   assert_int_equal(line, TICKET_KEYS_MAX + 1);
 }
 
+static void set_for_a_successor_comes_back_as_it_was(void **state) {
+  (void)state;
+  struct ticket_key_set set = {.is_shared = true, .age_ms = 123456789012, .num = 0};
+  struct ticket_key_set read;
+  uint8_t bytes[TICKET_KEY_SET_MAX_LEN + 1] = {0};
+  size_t len = 0;
+
+  for (unsigned i = 0; i < TICKET_KEYS_MAX; i++) {
+    memset(set.secrets[set.num++], (int)(0xa0 + i), TICKET_KEYS_SECRET_LEN);
+    len = ticket_key_set_encode(bytes, &set);
+    assert_int_equal(ticket_key_set_decode(&read, bytes_of(bytes, len)), STATUS_OK);
+    assert_true(read.is_shared);
+    assert_int_equal(read.age_ms, set.age_ms);
+    assert_int_equal(read.num, set.num);
+    assert_memory_equal(read.secrets, set.secrets, sizeof set.secrets);
+  }
+  assert_int_equal(len, TICKET_KEY_SET_MAX_LEN);
+}
+
+static void refuses_sets_that_are_not_whole(void **state) {
+  (void)state;
+  const struct ticket_key_set set = {.age_ms = 1, .num = 2};
+  static const struct {
+    size_t at;
+    uint8_t value;
+  } wrong[] = {{0, 0}, {0, 2}, {0, '{'}, {1, 2}, {2, 0x80}, {10, 0}, {10, 1}, {10, 3}, {10, 9}};
+  struct ticket_key_set read;
+  uint8_t bytes[TICKET_KEY_SET_MAX_LEN] = {0};
+  const size_t len = ticket_key_set_encode(bytes, &set);
+
+  for (size_t i = 0; i <= sizeof bytes; i++) {
+    if (i < sizeof bytes && i != len) {
+      assert_int_equal(ticket_key_set_decode(&read, bytes_of(bytes, i)), STATUS_FORMAT);
+    }
+  }
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    const uint8_t right = bytes[wrong[i].at];
+    bytes[wrong[i].at] = wrong[i].value;
+    assert_int_equal(ticket_key_set_decode(&read, bytes_of(bytes, len)), STATUS_FORMAT);
+    bytes[wrong[i].at] = right;
+  }
+  assert_int_equal(ticket_key_set_decode(&read, bytes_of(bytes, len)), STATUS_OK);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(reads_keys_with_their_times),
       cmocka_unit_test(refuses_what_is_not_of_this_form),
       cmocka_unit_test(takes_eight_keys_and_no_more),
+      cmocka_unit_test(set_for_a_successor_comes_back_as_it_was),
+      cmocka_unit_test(refuses_sets_that_are_not_whole),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
