@@ -36,6 +36,10 @@ struct audit_options {
   struct audit_log_options log;
 };
 
+struct metrics_options {
+  char *listen;  // NULL: none
+};
+
 struct options {
   char *store;
   struct staple_options staples;
@@ -45,9 +49,7 @@ struct options {
   struct sandbox_options sandbox;
   char *log;
   struct audit_options audit;
-  struct {
-    char *listen;  // NULL: none
-  } metrics;
+  struct metrics_options metrics;
 };
 
 extern const struct config_option certmanager_options[];

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/config.h"
+#include "common/base/config_rows.h"
 
 // One member as it is written.
 struct members_entry {
@@ -14,43 +14,25 @@ struct members_entry {
   size_t num_attributes;
 };
 
+// clang-format off
 static const struct config_option entry_table[] = {
-    {.name = "name",
-     .type = CONFIG_TEXT,
-     .offset = offsetof(struct members_entry, name),
-     .is_required = true,
-     .min = 1,
-     .max = SEALED_KEY_MAX_NAME_LEN,
-     .help = "Name of the key server, for people"},
-    {.name = "public_key",
-     .type = CONFIG_TEXT,
-     .offset = offsetof(struct members_entry, public_key),
-     .is_required = true,
-     .help = "Its public key, as deputyctl key identity prints it"},
-    {.name = "attributes",
-     .type = CONFIG_TEXTS,
-     .offset = offsetof(struct members_entry, attributes),
-     .count_offset = offsetof(struct members_entry, num_attributes),
-     .is_required = true,
-     .min = 1,
-     .max = REGION_MAX_ATTRIBUTES,
-     .help = "What policies may ask of it, as \"region: EU\""},
-    {.type = CONFIG_END},
+  {"name", CONFIG_TEXT, PLACE(members_entry, name), .is_required = true, .min = 1,
+   .max = SEALED_KEY_MAX_NAME_LEN, .help = "Name of the key server, for people"},
+  {"public_key", CONFIG_TEXT, PLACE(members_entry, public_key), .is_required = true,
+   .help = "Its public key, as deputyctl key identity prints it"},
+  {"attributes", CONFIG_TEXTS, LIST(members_entry, attributes, num_attributes), .is_required = true,
+   .min = 1, .max = REGION_MAX_ATTRIBUTES,
+   .help = "What policies may ask of it, as \"region: EU\""},
+  {0},
 };
 
 static const struct config_option members_table[] = {
-    {.name = "members",
-     .type = CONFIG_OBJECTS,
-     .offset = offsetof(struct members_file, entries),
-     .count_offset = offsetof(struct members_file, num_entries),
-     .is_required = true,
-     .min = 1,
-     .max = SEALED_KEY_MAX_RECIPIENTS,
-     .children = entry_table,
-     .child_size = sizeof(struct members_entry),
-     .help = "The key servers"},
-    {.type = CONFIG_END},
+  {"members", CONFIG_OBJECTS, LIST(members_file, entries, num_entries), .is_required = true,
+   .min = 1, .max = SEALED_KEY_MAX_RECIPIENTS, .children = entry_table,
+   .child_size = sizeof(struct members_entry), .help = "The key servers"},
+  {0},
 };
+// clang-format on
 
 static enum status check_unique(const struct members *members, const struct member *member,
                                 struct errmsg *err) {

@@ -367,7 +367,7 @@ bool issue_judge(struct issue *issue, const struct issue_rules *rules, int64_t n
     return false;
   }
   is_ok = check_key(issue, &key);
-  if (is_ok && !grant_take_token(issue->grant, now_us)) {
+  if (is_ok && !rate_limit_take(&issue->grant->rate, now_us * 1000)) {
     is_ok = issue_fail(issue, ISSUE_RATE_EXCEEDED, "over this client's rate; try again later");
   }
   is_ok = is_ok && check_proof(issue, key);

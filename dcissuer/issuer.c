@@ -88,13 +88,7 @@ static void handle_metrics(void *arg, struct http_request *request) {
       .is_draining = issuer->is_draining,
   };
   metrics_write(&text, &view);
-  if (text.is_failed) {
-    http_reply_error(request, 500, "internal", "no memory for the figures");
-  } else {
-    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8",
-               bytes_of(text.data, text.len));
-  }
-  metrics_text_cleanup(&text);
+  http_reply_metrics(request, &text);
 }
 
 static const struct http_route plain_routes[] = {

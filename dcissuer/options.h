@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/base/audit_log.h"
+#include "common/base/client_set.h"
 #include "common/base/config.h"
 #include "common/base/sandbox.h"
 #include "common/keyclient/keyclient.h"
@@ -52,10 +53,7 @@ struct limit_options {
 // One grant: these clients may have credentials for these hosts.
 struct client_options {
   char *label;
-  char **names;
-  size_t num_names;
-  char **spki_sha256;
-  size_t num_spki_sha256;
+  struct client_set_options who;
   char **hosts;
   size_t num_hosts;
   char **schemes;

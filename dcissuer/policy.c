@@ -5,17 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/bytes.h"
+#include "common/base/client_set.h"
 
 #define MAX_HOST_LEN 253u  // RFC 1035 in its dotted form; IP addresses are shorter
-#define US_PER_MINUTE 60000000
+#define NS_PER_MINUTE INT64_C(60000000000)
 #define MS_PER_S 1000
 
 struct client {
-  char **names;
-  size_t num_names;
-  uint8_t (*spki_sha256)[32];
-  size_t num_spki_sha256;
+  struct client_set who;
   struct grant grant;
 };
 
@@ -99,35 +96,6 @@ static enum status add_lower(char **texts, size_t *num, const char *text) {
   return STATUS_OK;
 }
 
-static enum status read_names(struct client *client, const struct client_options *options) {
-  enum status st = STATUS_OK;
-  client->names = calloc(options->num_names + 1, sizeof(*client->names));
-  if (client->names == NULL) {
-    return STATUS_MEMORY;
-  }
-  for (size_t i = 0; i < options->num_names && st == STATUS_OK; i++) {
-    st = add_lower(client->names, &client->num_names, options->names[i]);
-  }
-  return st;
-}
-
-static enum status read_keys(struct client *client, const struct client_options *options,
-                             struct errmsg *err) {
-  client->spki_sha256 = calloc(options->num_spki_sha256 + 1, sizeof(*client->spki_sha256));
-  if (client->spki_sha256 == NULL) {
-    return STATUS_MEMORY;
-  }
-  for (size_t i = 0; i < options->num_spki_sha256; i++) {
-    if (bytes_from_hex(client->spki_sha256[i], 32, options->spki_sha256[i]) != STATUS_OK) {
-      return errmsg_set(err, STATUS_CONFIG,
-                        "clients, \"%s\": spki_sha256[%zu] is not 64 hexadecimal digits",
-                        options->label, i);
-    }
-    client->num_spki_sha256++;
-  }
-  return STATUS_OK;
-}
-
 static enum status read_hosts(struct grant *grant, const struct client_options *options,
                               struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -176,15 +144,6 @@ static enum status read_schemes(struct grant *grant, const struct client_options
   return STATUS_OK;
 }
 
-static void set_rate(struct grant *grant, const struct client_options *options) {
-  int64_t burst = options->burst > 0 ? options->burst : options->rate_per_minute;
-  if (options->rate_per_minute > 0) {
-    grant->interval_us = US_PER_MINUTE / options->rate_per_minute;
-    grant->interval_us = grant->interval_us == 0 ? 1 : grant->interval_us;
-    grant->tolerance_us = (burst - 1) * grant->interval_us;
-  }
-}
-
 static enum status add_client(struct policy *policy, const struct client_options *options,
                               struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -196,10 +155,10 @@ static enum status add_client(struct policy *policy, const struct client_options
                      options->label));
     }
   }
-  if (options->num_names == 0 && options->num_spki_sha256 == 0) {
-    TRY(errmsg_set(err, STATUS_CONFIG,
-                   "clients, \"%s\": it names no client: give names or spki_sha256",
-                   options->label));
+  st = client_set_read(&client->who, &options->who, err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "clients, \"%s\"", options->label);
+    goto out;
   }
   client->grant.label = strdup(options->label);
   if (client->grant.label == NULL) {
@@ -207,9 +166,7 @@ static enum status add_client(struct policy *policy, const struct client_options
     goto out;
   }
   client->grant.max_lifetime_s = options->max_lifetime_ms / MS_PER_S;
-  set_rate(&client->grant, options);
-  TRY(read_names(client, options));
-  TRY(read_keys(client, options, err));
+  rate_limit_set(&client->grant.rate, options->rate_per_minute, NS_PER_MINUTE, options->burst);
   TRY(read_hosts(&client->grant, options, err));
   TRY(read_schemes(&client->grant, options, err));
 
@@ -257,10 +214,9 @@ void policy_free(struct policy *policy) {
   }
   for (size_t i = 0; i < policy->num_clients; i++) {
     struct client *client = &policy->clients[i];
-    free_texts(client->names, client->num_names);
     free_texts(client->grant.hosts, client->grant.num_hosts);
     free_texts(client->grant.suffixes, client->grant.num_suffixes);
-    free(client->spki_sha256);
+    client_set_cleanup(&client->who);
     free(client->grant.label);
   }
   free(policy->clients);
@@ -273,7 +229,7 @@ void policy_inherit(struct policy *policy, struct policy *old) {
     for (size_t j = 0; j < old->num_clients; j++) {
       struct grant *from = &old->clients[j].grant;
       if (strcmp(to->label, from->label) == 0) {
-        atomic_store(&to->arrival_us, atomic_load(&from->arrival_us));
+        rate_limit_inherit(&to->rate, &from->rate);
       }
     }
   }
@@ -281,47 +237,14 @@ void policy_inherit(struct policy *policy, struct policy *old) {
 
 // --- asking ----------------------------------------------------------------------
 
-static bool is_client(const struct client *client, const uint8_t spki_sha256[32],
-                      bool (*has_name)(const void *arg, const char *name), const void *arg) {
-  for (size_t i = 0; i < client->num_spki_sha256; i++) {
-    if (memcmp(client->spki_sha256[i], spki_sha256, 32) == 0) {
-      return true;
-    }
-  }
-  for (size_t i = 0; i < client->num_names; i++) {
-    if (has_name(arg, client->names[i])) {
-      return true;
-    }
-  }
-  return false;
-}
-
 void policy_of_client(struct client_rights *out, const struct policy *policy,
                       const uint8_t spki_sha256[32],
                       bool (*has_name)(const void *arg, const char *name), const void *arg) {
   *out = (struct client_rights){0};
   for (size_t i = 0; i < policy->num_clients && out->num_grants < POLICY_MAX_GRANTS_PER_CLIENT;
        i++) {
-    if (is_client(&policy->clients[i], spki_sha256, has_name, arg)) {
+    if (client_set_has(&policy->clients[i].who, spki_sha256, has_name, arg)) {
       out->grants[out->num_grants++] = &policy->clients[i].grant;
-    }
-  }
-}
-
-bool grant_take_token(struct grant *grant, int64_t now_us) {
-  int64_t arrival_us = 0;
-  if (grant->interval_us == 0) {
-    return true;
-  }
-  arrival_us = atomic_load(&grant->arrival_us);
-  for (;;) {
-    int64_t from_us = arrival_us > now_us ? arrival_us : now_us;
-    if (from_us - now_us > grant->tolerance_us) {
-      return false;
-    }
-    if (atomic_compare_exchange_weak(&grant->arrival_us, &arrival_us,
-                                     from_us + grant->interval_us)) {
-      return true;
     }
   }
 }

@@ -11,12 +11,12 @@
 #ifndef DEPUTY_DCISSUER_POLICY_H_
 #define DEPUTY_DCISSUER_POLICY_H_
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/errmsg.h"
+#include "common/base/rate_limit.h"
 #include "common/base/status.h"
 #include "common/wire/scheme.h"
 #include "dcissuer/options.h"
@@ -34,11 +34,7 @@ struct grant {
   const struct scheme *schemes[POLICY_MAX_SCHEMES];
   size_t num_schemes;
   int64_t max_lifetime_s;
-  // The rate as a "theoretical arrival time": credentials come at least
-  // interval_us apart on average and may run ahead of that by tolerance_us.
-  int64_t interval_us;  // 0: unlimited
-  int64_t tolerance_us;
-  _Atomic int64_t arrival_us;
+  struct rate_limit rate;  // of credentials
 };
 
 // The grants that fit one client, in the configuration's order.
@@ -49,7 +45,7 @@ struct client_rights {
 
 struct policy;
 
-// policy_new copies what it needs from `options`. STATUS_CONFIG with the label
+// policy_new borrows from `options`, which must outlive it. STATUS_CONFIG with the label
 // and the fault, STATUS_MEMORY.
 enum status policy_new(struct policy **out, const struct options *options, struct errmsg *err);
 void policy_free(struct policy *policy);
@@ -69,9 +65,5 @@ void policy_of_client(struct client_rights *out, const struct policy *policy,
 // "*.a.test", is covered by "*.a.test" and by patterns above it.
 bool grant_covers(const struct grant *grant, const char *name);
 bool grant_has_scheme(const struct grant *grant, const struct scheme *scheme);
-
-// grant_take_token charges one credential, or returns false when that would pass
-// the rate. `now_us` is monotonic.
-bool grant_take_token(struct grant *grant, int64_t now_us);
 
 #endif  // DEPUTY_DCISSUER_POLICY_H_

@@ -19,9 +19,10 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/rate_limit.h"
 #include "common/tls/cert.h"
 
-#define US_PER_MINUTE INT64_C(60000000)
+#define NS_PER_MINUTE INT64_C(60000000000)
 
 struct generate_task *generate_task_of(struct signer_job *job) {
   return (struct generate_task *)(void *)job;
@@ -122,21 +123,16 @@ enum refusal generate_judge(const struct snapshot *snapshot, const char *label) 
 
 // may_make: room, and the rate of all clients together. The generating thread's own.
 static enum refusal may_make(const struct generate_task *task) {
-  static int64_t arrival_us;  // as rights_take_token has it
+  static struct rate_limit rate;
   const struct generation_options *options = &task->snapshot->options.generation;
-  const int64_t interval_us = US_PER_MINUTE / options->per_minute;
-  const int64_t now_us = clock_monotonic_us();
   const enum refusal refusal = generate_judge(task->snapshot, task->label);
 
   if (refusal != REFUSAL_NONE) {
     return refusal;
   }
   // A minute's worth may come at once.
-  if (arrival_us - now_us > US_PER_MINUTE - interval_us) {
-    return REFUSAL_RATE;
-  }
-  arrival_us = (arrival_us > now_us ? arrival_us : now_us) + interval_us;
-  return REFUSAL_NONE;
+  rate_limit_set(&rate, options->per_minute, NS_PER_MINUTE, options->per_minute);
+  return rate_limit_take(&rate, clock_monotonic_us() * 1000) ? REFUSAL_NONE : REFUSAL_RATE;
 }
 
 // --- the task ------------------------------------------------------------------------------------

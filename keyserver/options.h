@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/base/audit_log.h"
+#include "common/base/client_set.h"
 #include "common/base/config.h"
 #include "common/base/sandbox.h"
 #include "common/tls/context.h"
@@ -50,10 +51,7 @@ struct limit_options {
 // and its longest credential.
 struct grant_options {
   char *label;
-  char **names;
-  size_t num_names;
-  char **spki_sha256;
-  size_t num_spki_sha256;
+  struct client_set_options who;
   char **keys;
   size_t num_keys;
   char **purposes;

@@ -306,7 +306,7 @@ static enum refusal judge_generate(struct request *req, const struct asker *aske
   if (req->grant == NULL) {
     return REFUSAL_NOT_GRANTED;
   }
-  return rights_take_token(req->grant, now_ns) ? REFUSAL_NONE : REFUSAL_RATE;
+  return rate_limit_take(&req->grant->rate, now_ns) ? REFUSAL_NONE : REFUSAL_RATE;
 }
 
 enum refusal request_judge(struct request *req, struct asker *asker, int64_t now_s,
@@ -333,7 +333,7 @@ enum refusal request_judge(struct request *req, struct asker *asker, int64_t now
   if (refusal == REFUSAL_NONE) {
     refusal = judge_message(req, now_s);
   }
-  if (refusal == REFUSAL_NONE && !rights_take_token(req->grant, now_ns)) {
+  if (refusal == REFUSAL_NONE && !rate_limit_take(&req->grant->rate, now_ns)) {
     refusal = REFUSAL_RATE;
   }
   return refusal;

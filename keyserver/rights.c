@@ -4,17 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/bytes.h"
+#include "common/base/client_set.h"
 #include "common/base/log.h"
 
 #define NS_PER_S INT64_C(1000000000)
 
 struct grant_entry {
   struct grant grant;
-  char *const *names;  // borrowed from the options
-  size_t num_names;
-  uint8_t (*spki_sha256)[32];
-  size_t num_spki_sha256;
+  struct client_set who;
 };
 
 struct rights {
@@ -28,7 +25,7 @@ void rights_free(struct rights *rights) {
   }
   for (size_t i = 0; i < rights->num_entries; i++) {
     free(rights->entries[i].grant.keys);
-    free(rights->entries[i].spki_sha256);
+    client_set_cleanup(&rights->entries[i].who);
   }
   free(rights->entries);
   free(rights);
@@ -37,27 +34,6 @@ void rights_free(struct rights *rights) {
 size_t rights_num_grants(const struct rights *rights) { return rights->num_entries; }
 
 // --- reading the configuration ---------------------------------------------------
-
-static enum status read_clients(struct grant_entry *entry, const struct grant_options *from,
-                                struct errmsg *err) {
-  if (from->num_names + from->num_spki_sha256 == 0) {
-    return errmsg_set(err, STATUS_CONFIG, "it fits no client: give names or spki_sha256");
-  }
-  entry->names = from->names;
-  entry->num_names = from->num_names;
-  entry->spki_sha256 = calloc(from->num_spki_sha256 + 1, sizeof entry->spki_sha256[0]);
-  if (entry->spki_sha256 == NULL) {
-    return errmsg_set(err, STATUS_MEMORY, "no memory");
-  }
-  entry->num_spki_sha256 = from->num_spki_sha256;
-  for (size_t i = 0; i < from->num_spki_sha256; i++) {
-    if (bytes_from_hex(entry->spki_sha256[i], 32, from->spki_sha256[i]) != STATUS_OK) {
-      return errmsg_set(err, STATUS_CONFIG, "spki_sha256 \"%s\" is not 64 hex digits",
-                        from->spki_sha256[i]);
-    }
-  }
-  return STATUS_OK;
-}
 
 static void warn_of_useless_pattern(const struct key_pattern *pattern, const struct keystore *ks,
                                     const char *label, const char *text) {
@@ -120,15 +96,9 @@ static enum status read_purposes(struct grant_entry *entry, const struct grant_o
 }
 
 static void read_limits(struct grant_entry *entry, const struct grant_options *from) {
-  const int64_t burst = from->burst > 0 ? from->burst : from->rate_per_s;
-
   entry->grant.label = from->label;
   entry->grant.dc_max_lifetime_s = from->dc_max_lifetime_ms / 1000;
-  if (from->rate_per_s > 0) {
-    entry->grant.interval_ns = NS_PER_S / from->rate_per_s;
-    // A burst of one has no tolerance: the next one waits a whole interval.
-    entry->grant.tolerance_ns = (burst - 1) * entry->grant.interval_ns;
-  }
+  rate_limit_set(&entry->grant.rate, from->rate_per_s, NS_PER_S, from->burst);
 }
 
 static enum status read_grant(struct grant_entry *entry, const struct grant_options *from,
@@ -136,7 +106,7 @@ static enum status read_grant(struct grant_entry *entry, const struct grant_opti
   enum status st = STATUS_OK;
 
   read_limits(entry, from);
-  TRY(read_clients(entry, from, err));
+  TRY(client_set_read(&entry->who, &from->who, err));
   TRY(read_purposes(entry, from, err));
   TRY(read_keys(entry, from, ks, err));
 
@@ -176,21 +146,6 @@ out:
 
 // --- answers -------------------------------------------------------------------------
 
-static bool fits_client(const struct grant_entry *entry, const uint8_t spki_sha256[32],
-                        bool (*has_name)(const void *arg, const char *name), const void *arg) {
-  for (size_t i = 0; i < entry->num_spki_sha256; i++) {
-    if (memcmp(entry->spki_sha256[i], spki_sha256, 32) == 0) {
-      return true;
-    }
-  }
-  for (size_t i = 0; i < entry->num_names; i++) {
-    if (has_name(arg, entry->names[i])) {
-      return true;
-    }
-  }
-  return false;
-}
-
 void rights_of_client(struct client_rights *out, const struct rights *rights,
                       const uint8_t spki_sha256[32],
                       bool (*has_name)(const void *arg, const char *name), const void *arg) {
@@ -199,7 +154,7 @@ void rights_of_client(struct client_rights *out, const struct rights *rights,
     if (out->num_grants == RIGHTS_MAX_GRANTS_PER_CLIENT) {
       return;
     }
-    if (fits_client(&rights->entries[i], spki_sha256, has_name, arg)) {
+    if (client_set_has(&rights->entries[i].who, spki_sha256, has_name, arg)) {
       out->grants[out->num_grants++] = &rights->entries[i].grant;
     }
   }
@@ -264,27 +219,8 @@ void rights_trace(struct rights_trace *out, const struct rights *rights, size_t 
   const struct grant_entry *entry = &rights->entries[index];
 
   out->grant = &entry->grant;
-  out->fits_client = fits_client(entry, spki_sha256, has_name, arg);
+  out->fits_client = client_set_has(&entry->who, spki_sha256, has_name, arg);
   out->fits_key =
       key != NULL ? grants_key(&entry->grant, key) : grants_new_key(&entry->grant, label);
   out->has_purpose = has_purpose(&entry->grant, purpose);
-}
-
-bool rights_take_token(struct grant *grant, int64_t now_ns) {
-  int64_t arrival = 0;
-  int64_t next = 0;
-
-  if (grant->interval_ns == 0) {
-    return true;
-  }
-  arrival = atomic_load_explicit(&grant->arrival_ns, memory_order_relaxed);
-  do {
-    const int64_t from = arrival > now_ns ? arrival : now_ns;
-    if (from - now_ns > grant->tolerance_ns) {
-      return false;
-    }
-    next = from + grant->interval_ns;
-  } while (!atomic_compare_exchange_weak_explicit(&grant->arrival_ns, &arrival, next,
-                                                  memory_order_relaxed, memory_order_relaxed));
-  return true;
 }

@@ -8,17 +8,17 @@
 // A grant is {clients} x {keys} x {purposes}. A client may fit several; the first
 // that allows a request is the one whose rate is charged.
 //
-// Threads: build on one; afterwards any may read, and rights_take_token may be
-// called by all at once.
+// Threads: build on one; afterwards any may read, and may
+// charge rates.
 #ifndef DEPUTY_KEYSERVER_RIGHTS_H_
 #define DEPUTY_KEYSERVER_RIGHTS_H_
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/errmsg.h"
+#include "common/base/rate_limit.h"
 #include "common/base/status.h"
 #include "common/wire/signing_input.h"
 #include "keyserver/key_pattern.h"
@@ -33,12 +33,7 @@ struct grant {
   size_t num_keys;
   unsigned purposes;  // bit n: enum purpose n
   int64_t dc_max_lifetime_s;
-  // The rate as a "theoretical arrival time": one number that all workers move
-  // forward together, without a lock. Signatures come at least interval_ns
-  // apart on average, and may run ahead of that by tolerance_ns.
-  int64_t interval_ns;  // 0: unlimited
-  int64_t tolerance_ns;
-  _Atomic int64_t arrival_ns;
+  struct rate_limit rate;
 };
 
 // The grants that fit one client, in the configuration's order.
@@ -91,9 +86,5 @@ void rights_trace(struct rights_trace *out, const struct rights *rights, size_t 
                   const uint8_t spki_sha256[32],
                   bool (*has_name)(const void *arg, const char *name), const void *arg,
                   const struct key *key, const char *label, enum purpose purpose);
-
-// rights_take_token charges one signature to the grant, or returns false when
-// that would pass its rate. `now_ns` is monotonic.
-bool rights_take_token(struct grant *grant, int64_t now_ns);
 
 #endif  // DEPUTY_KEYSERVER_RIGHTS_H_

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "keyserver/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,37 +65,18 @@ out:
   return st;
 }
 
-static bool is_local(const struct address *address) {
-  const struct sockaddr_storage *s = &address->storage;
-  if (s->ss_family == AF_INET) {
-    const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)s;
-    return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-  }
-  if (s->ss_family == AF_INET6) {
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)s;
-    return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
-  }
-  return s->ss_family == AF_UNIX;
-}
-
 static enum status bind_metrics(struct server *server, const char *text, struct errmsg *err) {
+  enum status st = STATUS_OK;
   struct address address;
 
   if (text == NULL) {
     return STATUS_OK;
   }
-  if (address_parse(&address, text, err) != STATUS_OK) {
-    errmsg_prefix(err, "metrics.listen");
-    return STATUS_CONFIG;
-  }
-  if (!is_local(&address)) {
-    return errmsg_set(
-        err, STATUS_CONFIG,
-        "metrics.listen %s: plain HTTP stays on this machine; give a loopback address "
-        "or unix:/path",
-        text);
-  }
-  return address_listen(&server->metrics_fd, &address, false, METRICS_SOCKET_MODE, err);
+  TRY(address_parse_local(&address, text, "metrics.listen", err));
+  TRY(address_listen(&server->metrics_fd, &address, false, METRICS_SOCKET_MODE, err));
+
+out:
+  return st;
 }
 
 enum status server_bind(struct server *server, struct snapshot *snapshot, struct errmsg *err) {
@@ -149,13 +128,7 @@ static void on_metrics(void *arg, struct http_request *request) {
   struct metrics_text text = {0};
 
   metrics_write(&text, server);
-  if (text.is_failed) {
-    http_reply_error(request, 500, "memory", "no memory");
-  } else {
-    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8",
-               bytes_of(text.data, text.len));
-  }
-  metrics_text_cleanup(&text);
+  http_reply_metrics(request, &text);
 }
 
 static void on_health(void *arg, struct http_request *request) {

@@ -440,3 +440,13 @@ void http_reply_error(struct http_request *request, int code, const char *error_
   http_reply(request, code, "application/json", bytes_text(text == NULL ? "{}" : text));
   free(text);
 }
+
+void http_reply_metrics(struct http_request *request, struct metrics_text *text) {
+  if (text->is_failed) {
+    http_reply_error(request, 500, "internal", "no memory for the figures");
+  } else {
+    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8",
+               bytes_of(text->data, text->len));
+  }
+  metrics_text_cleanup(text);
+}

@@ -12,6 +12,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/errmsg.h"
+#include "common/base/metrics.h"
 #include "common/base/status.h"
 #include "common/net/address.h"
 #include "common/net/loop.h"
@@ -102,5 +103,8 @@ void http_reply(struct http_request *request, int code, const char *content_type
 void http_reply_json(struct http_request *request, int code, json_t *body);  // steals body
 void http_reply_error(struct http_request *request, int code, const char *error_code,
                       const char *message);
+// http_reply_metrics answers with what was written to `text` (500, if there was no memory
+// for it), and cleans it.
+void http_reply_metrics(struct http_request *request, struct metrics_text *text);
 
 #endif  // DEPUTY_COMMON_HTTP_HTTP_SERVER_H_

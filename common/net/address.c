@@ -63,6 +63,36 @@ static enum status cut_host(struct bytes *out_host, uint16_t *out_port, bool *ou
   return STATUS_OK;
 }
 
+static bool is_local(const struct address *address) {
+  const struct sockaddr_in *in = (const struct sockaddr_in *)&address->storage;
+  const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address->storage;
+  switch (address->storage.ss_family) {
+    case AF_UNIX:
+      return true;
+    case AF_INET:
+      return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    case AF_INET6:
+      return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) != 0;
+    default:
+      return false;
+  }
+}
+
+enum status address_parse_local(struct address *out, const char *text, const char *option,
+                                struct errmsg *err) {
+  if (address_parse(out, text, err) != STATUS_OK) {
+    errmsg_prefix(err, "%s", option);
+    return STATUS_CONFIG;
+  }
+  if (!is_local(out)) {
+    return errmsg_set(err, STATUS_CONFIG,
+                      "%s: %s can be reached from outside, and it speaks plain HTTP; use "
+                      "127.0.0.1, [::1] or another loopback address, or unix:/path",
+                      option, text);
+  }
+  return STATUS_OK;
+}
+
 enum status address_split_host(char out_host[256], uint16_t *out_port, const char *text,
                                struct errmsg *err) {
   struct bytes host = {0};

@@ -23,6 +23,11 @@ struct address {
 // sentence that shows the forms. Port 0 lets the kernel choose.
 enum status address_parse(struct address *out, const char *text, struct errmsg *err);
 
+// address_parse_local is the same for what must not leave this machine: loopback, or a
+// UNIX socket. STATUS_CONFIG, with a sentence that begins with `option`.
+enum status address_parse_local(struct address *out, const char *text, const char *option,
+                                struct errmsg *err);
+
 // address_split_host cuts "host:port" into its parts (host of at most 255
 // bytes; brackets removed). STATUS_FORMAT.
 enum status address_split_host(char out_host[256], uint16_t *out_port, const char *text,

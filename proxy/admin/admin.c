@@ -478,13 +478,7 @@ static void on_metrics(void *arg, struct http_request *request) {
   if (!admin->host.has_store) {
     state_file_write_metrics(admin->host.state_file, &text);
   }
-  if (text.is_failed) {
-    http_reply_error(request, 500, "internal", "no memory for the metrics");
-  } else {
-    http_reply(request, 200, "text/plain; version=0.0.4; charset=utf-8",
-               bytes_of(text.data, text.len));
-  }
-  metrics_text_cleanup(&text);
+  http_reply_metrics(request, &text);
 }
 
 static void on_healthz(void *arg, struct http_request *request) {

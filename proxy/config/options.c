@@ -3,15 +3,8 @@
 
 #include <string.h>
 
+#include "common/base/config_rows.h"
 #include "proxy/dc/dc_keys.h"
-
-#define SECOND INT64_C(1000)
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
-
-#define PLACE(type, field) .offset = offsetof(struct type, field)
-#define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 static const char *const key_words[] = {"per_name", "shared", NULL};  // enum dc_key_policy
 static const char *const access_log_words[] = {"text", "json", NULL};

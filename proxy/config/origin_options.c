@@ -4,16 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/config_rows.h"
 #include "common/net/address.h"
 #include "proxy/config/options.h"
-
-#define SECOND INT64_C(1000)
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
-
-#define PLACE(type, field) .offset = offsetof(struct type, field)
-#define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 static const char *const proxy_protocol_words[] = {"off", "v1", "v2", NULL};
 static const char *const balance_words[] = {"round_robin", "least_connections", "hash_client",

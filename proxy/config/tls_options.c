@@ -3,15 +3,9 @@
 
 #include <string.h>
 
+#include "common/base/config_rows.h"
 #include "common/tls/context.h"
 #include "common/tls/ech.h"
-
-#define SECOND INT64_C(1000)
-#define HOUR (SECOND * 60 * 60)
-#define DAY (HOUR * 24)
-
-#define PLACE(type, field) .offset = offsetof(struct type, field)
-#define LIST(type, field, num) PLACE(type, field), .count_offset = offsetof(struct type, num)
 
 static const char *const version_words[] = {"1.2", "1.3", NULL};
 static const char *const name_version_words[] = {"1.2", "1.3", "inherit", NULL};

@@ -26,8 +26,8 @@ static struct issue_rules *rules(void) {
   static char *texts[] = {all};
   static const uint8_t spki[32];
   struct client_options client = {.label = all,
-                                  .names = texts,
-                                  .num_names = 1,
+                                  .who.names = texts,
+                                  .who.num_names = 1,
                                   .hosts = texts,
                                   .num_hosts = 1,
                                   .max_lifetime_ms = 86400000};

@@ -114,7 +114,7 @@ static const char *first_grant(const struct options *options, const char *client
     for (size_t k = 0; k < entry->num_keys; k++) {
       is_of_key = is_of_key || fits_key(entry->keys[k], key);
     }
-    if (is_of_key && lists(entry->names, entry->num_names, client) &&
+    if (is_of_key && lists(entry->who.names, entry->who.num_names, client) &&
         lists(entry->purposes, entry->num_purposes, purpose_name(purpose))) {
       return entry->label;
     }
@@ -145,8 +145,8 @@ static void check_grants(const struct options *options, const struct rights *rig
   CHECK(rights_num_grants(rights) == options->num_clients);
   check_client(options, rights, "nobody");
   for (size_t i = 0; i < options->num_clients && i < NUM_CLIENTS; i++) {
-    for (size_t n = 0; n < options->clients[i].num_names && n < NUM_CLIENTS; n++) {
-      check_client(options, rights, options->clients[i].names[n]);
+    for (size_t n = 0; n < options->clients[i].who.num_names && n < NUM_CLIENTS; n++) {
+      check_client(options, rights, options->clients[i].who.names[n]);
     }
   }
 }

@@ -69,8 +69,8 @@ static struct client_options grant_for(const char *label, char **host) {
   static char *names[] = {NULL};
   names[0] = text("client");
   return (struct client_options){.label = text(label),
-                                 .names = names,
-                                 .num_names = 1,
+                                 .who.names = names,
+                                 .who.num_names = 1,
                                  .hosts = host,
                                  .num_hosts = 1,
                                  .max_lifetime_ms = 7 * DAY * 1000};

@@ -7,9 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <cmocka.h>
 
-#define SECOND INT64_C(1000000)  // in us
+#define SECOND INT64_C(1000000000)  // in ns
 
 static char *text(const char *t) { return (char *)(uintptr_t)t; }
 
@@ -21,8 +22,8 @@ static struct policy *policy_of(struct client_options *client, char **hosts, siz
   struct errmsg err = {0};
   names[0] = text("A.test");
   client->label = text("label");
-  client->names = names;
-  client->num_names = 1;
+  client->who.names = names;
+  client->who.num_names = 1;
   client->hosts = hosts;
   client->num_hosts = num_hosts;
   client->max_lifetime_ms = client->max_lifetime_ms == 0 ? 3600000 : client->max_lifetime_ms;
@@ -30,7 +31,7 @@ static struct policy *policy_of(struct client_options *client, char **hosts, siz
   return policy;
 }
 
-static bool has_name(const void *arg, const char *name) { return strcmp(arg, name) == 0; }
+static bool has_name(const void *arg, const char *name) { return strcasecmp(arg, name) == 0; }
 
 static struct grant *grant_of(const struct policy *policy, const char *client) {
   static const uint8_t spki[32] = {0};
@@ -125,8 +126,8 @@ static void clients_are_known_by_key_too(void **state) {
   char *hashes[] = {text("00000000000000000000000000000000000000000000000000000000000000Ff")};
   char *hosts[] = {text("*")};
   struct client_options client = {.label = text("x"),
-                                  .spki_sha256 = hashes,
-                                  .num_spki_sha256 = 1,
+                                  .who.spki_sha256 = hashes,
+                                  .who.num_spki_sha256 = 1,
                                   .hosts = hosts,
                                   .num_hosts = 1,
                                   .max_lifetime_ms = 1000};
@@ -155,7 +156,7 @@ static void refuses_bad_hosts(void **state) {
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     char *names[] = {text("x")};
     struct client_options client = {
-        .label = text("x"), .names = names, .num_names = 1, .hosts = hosts, .num_hosts = 1};
+        .label = text("x"), .who.names = names, .who.num_names = 1, .hosts = hosts, .num_hosts = 1};
     struct options options = {.clients = &client, .num_clients = 1};
     struct policy *policy = NULL;
     hosts[0] = text(bad[i]);
@@ -175,16 +176,16 @@ static void rate_bounds_bursts_and_the_long_run(void **state) {
   unsigned num = 0;
   (void)state;
   for (int i = 0; i < 5; i++) {
-    assert_true(grant_take_token(grant, now));
+    assert_true(rate_limit_take(&grant->rate, now));
   }
-  assert_false(grant_take_token(grant, now));
-  assert_false(grant_take_token(grant, now + SECOND - 1));
-  assert_true(grant_take_token(grant, now + SECOND));
-  assert_false(grant_take_token(grant, now + SECOND));
+  assert_false(rate_limit_take(&grant->rate, now));
+  assert_false(rate_limit_take(&grant->rate, now + SECOND - 1));
+  assert_true(rate_limit_take(&grant->rate, now + SECOND));
+  assert_false(rate_limit_take(&grant->rate, now + SECOND));
   // What is refused costs nothing, and a quiet time gives the burst back, once.
   for (int64_t t = 0; t < 600; t++) {
     for (int k = 0; k < 10; k++) {
-      num += grant_take_token(grant, now + 100 * SECOND + t * SECOND) ? 1 : 0;
+      num += rate_limit_take(&grant->rate, now + 100 * SECOND + t * SECOND) ? 1 : 0;
     }
   }
   assert_int_equal(num, 5 + 599);
@@ -198,7 +199,7 @@ static void rate_zero_is_unlimited(void **state) {
   struct grant *grant = grant_of(policy, "a.test");
   (void)state;
   for (int i = 0; i < 10000; i++) {
-    assert_true(grant_take_token(grant, 1));
+    assert_true(rate_limit_take(&grant->rate, 1));
   }
   policy_free(policy);
 }
@@ -210,7 +211,7 @@ static void burst_defaults_to_a_minutes_worth(void **state) {
   struct grant *grant = grant_of(policy, "a.test");
   unsigned num = 0;
   (void)state;
-  while (grant_take_token(grant, 1000 * SECOND)) {
+  while (rate_limit_take(&grant->rate, 1000 * SECOND)) {
     num++;
   }
   assert_int_equal(num, 7);
@@ -224,11 +225,11 @@ static void a_reload_inherits_what_is_used_up(void **state) {
   struct policy *new = policy_of(&client, hosts, 1);
   int64_t now = 1000 * SECOND;
   (void)state;
-  assert_true(grant_take_token(grant_of(old, "a.test"), now));
+  assert_true(rate_limit_take(&grant_of(old, "a.test")->rate, now));
   policy_inherit(new, old);
   policy_free(old);
-  assert_false(grant_take_token(grant_of(new, "a.test"), now));
-  assert_true(grant_take_token(grant_of(new, "a.test"), now + 60 * SECOND));
+  assert_false(rate_limit_take(&grant_of(new, "a.test")->rate, now));
+  assert_true(rate_limit_take(&grant_of(new, "a.test")->rate, now + 60 * SECOND));
   policy_free(new);
 }
 

@@ -123,7 +123,7 @@ static void gives_nothing_without_a_grant(void **state) {
 static int take(struct grant *grant, int64_t now_ns, int num) {
   int taken = 0;
   for (int i = 0; i < num; i++) {
-    taken += rights_take_token(grant, now_ns) ? 1 : 0;
+    taken += rate_limit_take(&grant->rate, now_ns) ? 1 : 0;
   }
   return taken;
 }

@@ -100,6 +100,25 @@ static void refuses_what_is_no_address(void **state) {
   }
 }
 
+static void tells_local_addresses_from_others(void **state) {
+  static const char *const local[] = {"127.0.0.1:0", "127.9.9.9:1", "[::1]:1", "unix:/run/x"};
+  static const char *const others[] = {"*:1",        "0.0.0.0:1",   "[::]:1",   "128.0.0.1:1",
+                                       "10.0.0.1:1", "[fe80::1]:1", "nonsense", "localhost:1"};
+  struct address address;
+  (void)state;
+  for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+    struct errmsg err = {0};
+    assert_int_equal(address_parse_local(&address, local[i], "metrics.listen", &err), STATUS_OK);
+  }
+  for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+    struct errmsg err = {0};
+    if (address_parse_local(&address, others[i], "metrics.listen", &err) != STATUS_CONFIG) {
+      fail_msg("accepted \"%s\"", others[i]);
+    }
+    assert_int_equal(strncmp(err.text, "metrics.listen: ", 16), 0);
+  }
+}
+
 static void refuses_a_path_longer_than_the_kernel_takes(void **state) {
   char text[200] = "unix:";
   struct address address;
@@ -344,6 +363,7 @@ int main(void) {
       cmocka_unit_test(formats_what_it_parsed),
       cmocka_unit_test(star_is_every_address),
       cmocka_unit_test(refuses_what_is_no_address),
+      cmocka_unit_test(tells_local_addresses_from_others),
       cmocka_unit_test(refuses_a_path_longer_than_the_kernel_takes),
       cmocka_unit_test(splits_host_and_port),
       cmocka_unit_test(listens_and_connects_by_tcp),
