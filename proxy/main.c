@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // deputy-proxy: terminates TLS in front of an origin without holding a
 // certificate's key. This is its table of contents.
-#include "certstore/store.h"
 #include "common/base/log.h"
 #include "common/base/privileges.h"
 #include "common/base/program.h"
@@ -9,8 +8,8 @@
 #include "common/http/http_client.h"
 #include "common/tls/features.h"
 #include "proxy/config/options.h"
-#include "proxy/control.h"
-#include "proxy/site.h"
+#include "proxy/control/check.h"
+#include "proxy/control/control.h"
 
 static const struct program program = {
     .name = "deputy-proxy",
@@ -20,43 +19,6 @@ static const struct program program = {
     .about = tls_features,
     .may_take_over = true,
 };
-
-// A store is opened as the proxy would open it, and let go again.
-static enum status check_store(const char *folder, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  const struct store_options how = {.mode = STORE_READ, .is_serving = true};
-  struct store *store = NULL;
-  struct store_reader *reader = NULL;
-  if (folder == NULL) {
-    return STATUS_OK;
-  }
-  TRY(store_open(&store, folder, &how, err));
-  TRY(store_reader_new(&reader, store, err));
-
-out:
-  store_reader_free(reader);
-  store_close(store);
-  return st;
-}
-
-// --check-config: everything but sockets and threads.
-static enum status check_config(struct options *options, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct states *states = NULL;
-  struct origins *origins = NULL;
-  struct site *site = NULL;
-
-  TRY(states_new(&states));
-  TRY(origins_new(&origins, NULL));
-  TRY(site_new(&site, options, states, origins, NULL, err));
-  TRY(check_store(site->options.store.path, err));
-
-out:
-  site_free(site);
-  origins_free(origins);
-  states_free(states);
-  return st;
-}
 
 // Origins, key servers and issuers are called; a reload may bring listeners.
 static enum status enter_sandbox(const struct options *options, const char *config_path,

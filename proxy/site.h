@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // site: everything that a configuration file makes, immutable once made: the
 // certificate store, what each name allows, origins, limits. A reload makes a new
-// site beside the old one; nothing is changed until it is whole (control.h).
+// site beside the old one; nothing is changed until it is whole (control/reload.h).
 //
 // Made and freed by the control thread; read by workers, each through its view
 // (view.h), which keeps the site alive while a handshake needs it.

@@ -12,8 +12,15 @@
 //
 // A process that takes over from a serving one (succession.h) starts in the same order,
 // but accepts nobody before the end of it; one that is taken over (handover.h) drains.
-#ifndef DEPUTY_PROXY_CONTROL_H_
-#define DEPUTY_PROXY_CONTROL_H_
+//
+//   control     start and end, in order; signals
+//   reload      a site is prepared, then put in force or dropped
+//   drain       SIGTERM, until the last connection has ended
+//   services    admin socket and metrics; admin_host and report say what is told there
+//   changeover  one process after the other
+//   check       --check-config
+#ifndef DEPUTY_PROXY_CONTROL_CONTROL_H_
+#define DEPUTY_PROXY_CONTROL_CONTROL_H_
 
 #include "common/base/errmsg.h"
 #include "common/base/program.h"
@@ -50,4 +57,4 @@ const struct options *control_options(const struct control *control);
 
 void control_free(struct control *control);  // NULL allowed
 
-#endif  // DEPUTY_PROXY_CONTROL_H_
+#endif  // DEPUTY_PROXY_CONTROL_CONTROL_H_

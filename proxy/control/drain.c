@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/control/drain.h"
+
+#include "common/base/log.h"
+#include "common/net/ready.h"
+#include "proxy/control/control_internal.h"
+
+static void on_limit(void *arg) {
+  struct control *control = arg;
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_post_end(control->workers[i]);
+  }
+}
+
+enum status drain_init(struct control *control) {
+  return timer_init(&control->drain.limit, control->loop, on_limit, control);
+}
+
+void drain_begin(struct control *control) {
+  const struct limit_options *limits = &control->sites.current->options.limits;
+  control->drain.is_draining = true;
+  log_info(0, "stopping", "limit_ms=%lld", (long long)limits->drain_ms);
+  listeners_let_go(&control->listeners);
+  for (size_t i = 0; i < control->num_workers; i++) {
+    worker_post_drain(control->workers[i]);
+  }
+  timer_arm_ms(&control->drain.limit, limits->drain_ms);
+}
+
+void drain_or_end(void *arg) {
+  struct control *control = arg;
+  if (control->drain.is_draining) {
+    on_limit(control);  // asked twice: now
+    return;
+  }
+  ready_notify("STOPPING=1");
+  drain_begin(control);
+}
+
+void drain_on_drained(void *arg, struct worker *worker) {
+  struct control *control = arg;
+  (void)worker;
+  control->drain.num_drained += 1;
+  if (control->drain.num_drained == control->num_workers) {
+    loop_stop(control->loop);
+  }
+}
