@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "certstore/certstore.h"
 
-#include <openssl/pool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +64,7 @@ enum status certstore_new(struct certstore **out, struct states *states) {
   }
   store->states = states;
   store->fleet = states_get(states, STATE_LEVEL_FLEET, "");
-  store->pool = CRYPTO_BUFFER_POOL_new();
+  store->pool = cert_pool_new();
   if (store->fleet == NULL || store->pool == NULL) {
     TRY(STATUS_MEMORY);
   }
@@ -101,7 +100,7 @@ void certstore_free(struct certstore *store) {
   table_cleanup(&store->names_by_name);
   table_cleanup(&store->chains_by_path);
   table_cleanup(&store->chains_by_leaf);
-  CRYPTO_BUFFER_POOL_free(store->pool);  // after the chains: buffers leave it as they go
+  cert_pool_free(store->pool);  // after the chains: buffers leave it as they go
   free(store);
 }
 

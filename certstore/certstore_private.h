@@ -9,7 +9,7 @@
 struct certstore {
   struct states *states;  // borrowed
   const struct state *fleet;
-  CRYPTO_BUFFER_POOL *pool;  // intermediates are kept once
+  struct cert_pool *pool;  // intermediates are kept once
   struct table names_by_name;
   struct table chains_by_path;  // key: label, 0, path
   struct table chains_by_leaf;  // key: SHA-256

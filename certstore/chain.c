@@ -140,13 +140,14 @@ static enum status read_info(struct chain *chain, struct errmsg *err) {
 
 enum status chain_load(struct chain **out, const char *label, const char *path,
                        struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
-                       CRYPTO_BUFFER_POOL *pool, struct errmsg *err) {
+                       struct cert_pool *pool, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct chain *chain = NULL;
   uint8_t *staple = NULL;
   size_t staple_len = 0;
 
   TRY(name_chain(&chain, label, path, err));
+  chain->pool = pool;
   TRY(cert_chain_read(chain->certs, &chain->num_certs, path, pool, err));
   TRY(read_info(chain, err));
   chain->key_state = state_of_id(states, STATE_LEVEL_KEY, chain->info.key_id);
@@ -166,7 +167,7 @@ out:
 }
 
 enum status chain_make(struct chain **out, const struct chain_parts *parts,
-                       const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
+                       const SSL_PRIVATE_KEY_METHOD *method, struct cert_pool *pool,
                        struct errmsg *err) {
   enum status st = STATUS_OK;
   struct chain *chain = NULL;
@@ -175,11 +176,10 @@ enum status chain_make(struct chain **out, const struct chain_parts *parts,
     return errmsg_set(err, STATUS_LIMIT, "%s: %zu certificates", parts->path, parts->num_certs);
   }
   TRY(name_chain(&chain, parts->label, parts->path, err));
+  chain->pool = pool;
   for (; chain->num_certs < parts->num_certs; chain->num_certs++) {
     const struct bytes der = parts->certs[chain->num_certs];
-    // Leaves differ: only what follows them is worth looking for in the pool.
-    chain->certs[chain->num_certs] =
-        CRYPTO_BUFFER_new(der.data, der.len, chain->num_certs == 0 ? NULL : pool);
+    chain->certs[chain->num_certs] = cert_pool_take(chain->num_certs == 0 ? NULL : pool, der);
     if (chain->certs[chain->num_certs] == NULL) {
       TRY(errmsg_set(err, STATUS_MEMORY, "%s: no memory", parts->path));
     }
@@ -208,7 +208,7 @@ void chain_free(struct chain *chain) {
   tls_chain_unref(chain->tls);
   tls_chain_unref(chain->tls_bare);
   cert_info_cleanup(&chain->info);
-  cert_chain_free(chain->certs, chain->num_certs);
+  cert_chain_give(chain->certs, chain->num_certs, chain->pool);
   free(chain->label);
   free(chain->path);
   free(chain);

@@ -23,10 +23,11 @@ struct chain {
   struct cert_info info;
   CRYPTO_BUFFER *certs[CERT_MAX_IN_CHAIN];
   size_t num_certs;
-  bool has_staple;        // `tls` shows it
-  int64_t staple_ends_s;  // nextUpdate; 0: none
-  bool is_revoked;        // so said its CA, in an answer that it signed
-  bool is_resume_off;     // ... for a reason that ends sessions, too
+  struct cert_pool *pool;  // of all certs but the leaf; may be NULL
+  bool has_staple;         // `tls` shows it
+  int64_t staple_ends_s;   // nextUpdate; 0: none
+  bool is_revoked;         // so said its CA, in an answer that it signed
+  bool is_resume_off;      // ... for a reason that ends sessions, too
   struct tls_chain *tls;
   struct tls_chain *tls_bare;  // the same without the staple; NULL if `tls` has none
   const struct state *key_state;
@@ -52,7 +53,7 @@ struct chain {
 #define CHAIN_STAPLE_SUFFIX ".ocsp"
 enum status chain_load(struct chain **out, const char *label, const char *path,
                        struct states *states, const SSL_PRIVATE_KEY_METHOD *method,
-                       CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
+                       struct cert_pool *pool, struct errmsg *err);
 // chain_make makes one of what is in memory (all borrowed): a store's record. The
 // staple has been checked before; empty: none.
 struct chain_parts {
@@ -68,7 +69,7 @@ struct chain_parts {
   const struct state *ca_state;
 };
 enum status chain_make(struct chain **out, const struct chain_parts *parts,
-                       const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
+                       const SSL_PRIVATE_KEY_METHOD *method, struct cert_pool *pool,
                        struct errmsg *err);
 void chain_free(struct chain *chain);
 

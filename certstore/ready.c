@@ -60,7 +60,7 @@ static void mark_found(struct ready_mark *out, const struct found *found) {
 
 static enum status make_chain(struct ready *ready, const struct found *found, size_t i,
                               const struct store_reader *reader,
-                              const SSL_PRIVATE_KEY_METHOD *method, CRYPTO_BUFFER_POOL *pool,
+                              const SSL_PRIVATE_KEY_METHOD *method, struct cert_pool *pool,
                               struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct store_chain *chain = &found->chains[i];
@@ -98,7 +98,7 @@ out:
 
 enum status ready_load(struct ready **out, const struct store_reader *reader, struct bytes name,
                        const struct ready_mark *known, const SSL_PRIVATE_KEY_METHOD *method,
-                       CRYPTO_BUFFER_POOL *pool, struct errmsg *err) {
+                       struct cert_pool *pool, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct found found;
   struct ready_mark mark;

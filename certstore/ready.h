@@ -44,7 +44,7 @@ struct ready {
 //   STATUS_LIMIT      a leaf that cannot be served; STATUS_MEMORY
 enum status ready_load(struct ready **out, const struct store_reader *reader, struct bytes name,
                        const struct ready_mark *known, const SSL_PRIVATE_KEY_METHOD *method,
-                       CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
+                       struct cert_pool *pool, struct errmsg *err);
 
 static inline struct ready *ready_ref(struct ready *ready) {
   atomic_fetch_add_explicit(&ready->num_refs, 1, memory_order_relaxed);

@@ -391,7 +391,7 @@ struct chain_reader {
   CRYPTO_BUFFER **out;
   size_t num;
   const char *path;
-  CRYPTO_BUFFER_POOL *pool;
+  struct cert_pool *pool;
   X509 *last;
 };
 
@@ -417,7 +417,7 @@ static enum status add_to_chain(void *arg, struct bytes der, struct errmsg *err)
   }
   X509_free(reader->last);
   reader->last = x509;
-  reader->out[reader->num] = CRYPTO_BUFFER_new(der.data, der.len, reader->pool);
+  reader->out[reader->num] = cert_pool_take(reader->num == 0 ? NULL : reader->pool, der);
   if (reader->out[reader->num] == NULL) {
     return errmsg_set(err, STATUS_MEMORY, "%s: no memory", reader->path);
   }
@@ -426,7 +426,7 @@ static enum status add_to_chain(void *arg, struct bytes der, struct errmsg *err)
 }
 
 enum status cert_chain_read(CRYPTO_BUFFER *out[CERT_MAX_IN_CHAIN], size_t *out_num,
-                            const char *path, CRYPTO_BUFFER_POOL *pool, struct errmsg *err) {
+                            const char *path, struct cert_pool *pool, struct errmsg *err) {
   struct chain_reader reader = {.out = out, .path = path, .pool = pool};
   enum status st = pem_read_certificates(path, CERT_FILE_MAX_LEN, add_to_chain, &reader, err);
 
@@ -434,17 +434,21 @@ enum status cert_chain_read(CRYPTO_BUFFER *out[CERT_MAX_IN_CHAIN], size_t *out_n
   ERR_clear_error();
   *out_num = reader.num;
   if (st != STATUS_OK) {
-    cert_chain_free(out, reader.num);
+    cert_chain_give(out, reader.num, pool);
     *out_num = 0;
   }
   return st;
 }
 
-void cert_chain_free(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num) {
+void cert_chain_give(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num, struct cert_pool *pool) {
   for (size_t i = 0; i < num; i++) {
-    CRYPTO_BUFFER_free(chain[i]);
+    cert_pool_give(i == 0 ? NULL : pool, chain[i]);
     chain[i] = NULL;
   }
+}
+
+void cert_chain_free(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num) {
+  cert_chain_give(chain, num, NULL);
 }
 
 // --- keys --------------------------------------------------------------------------

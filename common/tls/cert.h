@@ -12,6 +12,7 @@
 #include "common/base/errmsg.h"
 #include "common/base/secret.h"
 #include "common/base/status.h"
+#include "common/tls/cert_pool.h"
 #include "common/wire/scheme.h"
 
 #define CERT_FILE_MAX_LEN (256u << 10)  // bytes of PEM
@@ -52,12 +53,14 @@ void cert_info_cleanup(struct cert_info *info);
 bool cert_info_covers(const struct cert_info *info, const char *host);
 
 // cert_chain_read reads the CERTIFICATE blocks of a PEM file, leaf first, as new
-// CRYPTO_BUFFERs (from `pool` if not NULL). Refuses a file that holds a private
-// key (STATUS_REFUSED), an empty one, and one whose certificates do not follow
-// each other by issuer (STATUS_FORMAT).
+// CRYPTO_BUFFERs (all but the leaf from `pool`, if not NULL: leaves differ). Refuses a
+// file that holds a private key (STATUS_REFUSED), an empty one, and one whose
+// certificates do not follow each other by issuer (STATUS_FORMAT). To be given up with
+// cert_chain_give and the same pool.
 enum status cert_chain_read(CRYPTO_BUFFER *out[CERT_MAX_IN_CHAIN], size_t *out_num,
-                            const char *path, CRYPTO_BUFFER_POOL *pool, struct errmsg *err);
-void cert_chain_free(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num);
+                            const char *path, struct cert_pool *pool, struct errmsg *err);
+void cert_chain_give(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num, struct cert_pool *pool);
+void cert_chain_free(CRYPTO_BUFFER *chain[CERT_MAX_IN_CHAIN], size_t num);  // without a pool
 
 // key_read reads one PEM (PKCS#8, PKCS#1, SEC1) or DER private key of at most
 // CERT_FILE_MAX_LEN bytes and wipes what it read. STATUS_REFUSED: encrypted, or

@@ -35,6 +35,7 @@
 #include "common/tls/tickets.h"
 #include "proxy/connection/block.h"
 #include "proxy/connection/deadline.h"
+#include "proxy/connection/record_size.h"
 #include "proxy/counters.h"
 #include "proxy/origin/origin.h"
 #include "proxy/store/lookup.h"
@@ -131,7 +132,8 @@ struct conn {
   uint64_t address_key;   // where its address is counted (address_table.h); 0: nowhere
   int64_t touched_ms;     // when the idle deadline was last set
   uint32_t handshake_us;  // how long it took; 0: not over
-  uint32_t discarded;     // DRAIN: sealed bytes that nobody reads any more
+  struct record_size record_size;
+  uint32_t discarded;  // DRAIN: sealed bytes that nobody reads any more
   union peer peer;
   char label[CONN_LABEL_LEN];  // of the chain, cut
   uint8_t ca_id[4];            // its first bytes

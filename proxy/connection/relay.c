@@ -142,8 +142,7 @@ static enum flow run_up(struct conn *conn, enum relay *why) {
 // How much plaintext surely fits into `out` as records.
 static size_t sealable_len(const struct conn *conn) {
   size_t room = conn->out == NULL ? BLOCK_LEN : block_room(conn->out);
-  size_t num_records = room / (RECORD_MAX_LEN + RECORD_MAX_OVERHEAD) + 1;
-  size_t overhead = num_records * RECORD_MAX_OVERHEAD;
+  size_t overhead = record_size_overhead(&conn->record_size, room);
   if (room < OUT_MIN_ROOM + overhead) {
     return 0;
   }
@@ -155,7 +154,7 @@ static size_t sealable_len(const struct conn *conn) {
 static bool seal_records(struct conn *conn, bool *out_has_moved) {
   while (block_len(conn->down) > 0) {
     SSL *ssl = transport_use(conn);
-    size_t len = block_len(conn->down) < RECORD_MAX_LEN ? block_len(conn->down) : RECORD_MAX_LEN;
+    size_t len = record_size_next(&conn->record_size, block_len(conn->down));
     int n = SSL_write(ssl, block_bytes(conn->down), (int)len);
     if (n <= 0) {
       if (SSL_get_error(ssl, n) != SSL_ERROR_WANT_WRITE) {
@@ -164,6 +163,7 @@ static bool seal_records(struct conn *conn, bool *out_has_moved) {
       return false;
     }
     block_use(conn->down, (size_t)n);
+    record_size_sealed(&conn->record_size);
     *out_has_moved = true;
   }
   block_return(&conn->down, &conn->worker->blocks);
@@ -190,6 +190,7 @@ static enum status fetch(struct conn *conn, size_t max) {
       end_note_read(origin, (size_t)n, max);
     }
     block_add(conn->down, (size_t)n);
+    record_size_came(&conn->record_size, loop_now_ms(conn->worker->loop));
     conn->bytes_down += (size_t)n;
     counter_add_own(&conn->worker->counters.bytes_down, (size_t)n);
     return STATUS_OK;
@@ -227,7 +228,9 @@ static void send_fin(struct conn *conn) {
 static enum status fill_out(struct conn *conn, bool *out_has_moved) {
   enum status st = STATUS_OK;
   while (st == STATUS_OK && seal_records(conn, out_has_moved)) {
-    size_t max = sealable_len(conn);
+    size_t max = 0;
+    record_size_look(&conn->record_size, loop_now_ms(conn->worker->loop));
+    max = sealable_len(conn);
     if (max == 0) {
       return STATUS_OK;  // high mark
     }

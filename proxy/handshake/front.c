@@ -39,7 +39,7 @@ enum status front_context_new(SSL_CTX **out, struct view *view, struct tickets *
                               struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct options *options = &view->site->options;
-  // Certificates are shown as they are, never parsed by the handshake.
+  // Certificates are shown as they are, not as parsed X509s.
   SSL_CTX *ctx = SSL_CTX_new(TLS_with_buffers_method());
 
   *out = NULL;

@@ -270,7 +270,7 @@ enum status loader_init(struct loader *loader, struct loop *loop, struct store_h
   loader->handle = handle;
   loader->names = names;
   loader->release = (struct job){.work = release_work, .done = release_done, .arg = loader};
-  loader->pool = CRYPTO_BUFFER_POOL_new();
+  loader->pool = cert_pool_new();
   return loader->pool == NULL ? STATUS_MEMORY : STATUS_OK;
 }
 
@@ -291,6 +291,6 @@ void loader_stop(struct loader *loader) {
 }
 
 void loader_cleanup(struct loader *loader) {
-  CRYPTO_BUFFER_POOL_free(loader->pool);
+  cert_pool_free(loader->pool);
   loader->pool = NULL;
 }

@@ -10,7 +10,6 @@
 #ifndef DEPUTY_PROXY_STORE_LOADER_H_
 #define DEPUTY_PROXY_STORE_LOADER_H_
 
-#include <openssl/pool.h>
 
 #include "common/net/job.h"
 #include "proxy/store/name_cache.h"
@@ -38,7 +37,7 @@ struct loader {
   struct jobs *jobs;
   struct store_handle *handle;
   struct name_cache *names;
-  CRYPTO_BUFFER_POOL *pool;  // intermediates are kept once
+  struct cert_pool *pool;  // intermediates are kept once
   struct load *buckets[LOADER_NUM_BUCKETS];
   struct load *held;  // while the store is opened anew
   bool has_outdated;  // a name has come that was read before the latest import

@@ -279,19 +279,33 @@ static void reads_a_chain_leaf_first(void **state) {
 }
 
 static void shares_chains_in_a_pool(void **state) {
-  CRYPTO_BUFFER_POOL *pool = CRYPTO_BUFFER_POOL_new();
+  struct chain chain;
+  struct cert_pool *pool = cert_pool_new();
   CRYPTO_BUFFER *a[CERT_MAX_IN_CHAIN];
   CRYPTO_BUFFER *b[CERT_MAX_IN_CHAIN];
+  CRYPTO_BUFFER *shown;
   size_t num = 0;
   (void)state;
 
-  test_write_certs("ca.pem", &ca, 1);
-  assert_int_equal(cert_chain_read(a, &num, test_path("ca.pem"), pool, NULL), STATUS_OK);
-  assert_int_equal(cert_chain_read(b, &num, test_path("ca.pem"), pool, NULL), STATUS_OK);
-  assert_ptr_equal(a[0], b[0]);
-  cert_chain_free(a, 1);
-  cert_chain_free(b, 1);
-  CRYPTO_BUFFER_POOL_free(pool);
+  chain_init(&chain);
+  test_write_certs("chain.pem", (X509 *[]){chain.leaf, chain.middle, ca}, 3);
+  assert_int_equal(cert_chain_read(a, &num, test_path("chain.pem"), pool, NULL), STATUS_OK);
+  assert_int_equal(cert_chain_read(b, &num, test_path("chain.pem"), pool, NULL), STATUS_OK);
+  assert_ptr_not_equal(a[0], b[0]);
+  assert_ptr_equal(a[1], b[1]);
+  assert_ptr_equal(a[2], b[2]);
+  // What a handshake still shows outlives the chains, and the pool.
+  shown = a[1];
+  CRYPTO_BUFFER_up_ref(shown);
+  cert_chain_give(a, num, pool);
+  assert_int_equal(cert_chain_read(a, &num, test_path("chain.pem"), pool, NULL), STATUS_OK);
+  assert_ptr_equal(a[1], b[1]);
+  cert_chain_give(a, num, pool);
+  cert_chain_give(b, num, pool);
+  cert_pool_free(pool);  // aborts unless all of it has been given back
+  assert_true(CRYPTO_BUFFER_len(shown) > 0);
+  CRYPTO_BUFFER_free(shown);
+  chain_cleanup(&chain);
 }
 
 static void refuses_a_chain_out_of_order(void **state) {
