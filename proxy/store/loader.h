@@ -10,7 +10,6 @@
 #ifndef DEPUTY_PROXY_STORE_LOADER_H_
 #define DEPUTY_PROXY_STORE_LOADER_H_
 
-
 #include "common/net/job.h"
 #include "proxy/store/name_cache.h"
 #include "proxy/store/store_handle.h"
