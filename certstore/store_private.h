@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // store_private: what the files of the store know of each other.
+//   store.c          the folder, its environments, versions
+//   store_reader.c   snapshots, single records      store_walk.c     all of a kind, counts
+//   store_words.c    what is said of a subject      store_states.c   saying it: the log
+//   store_choose.c   which chain answers            store_match.c    subjects that people name
+//   store_write.c    transactions, with store_add.c and store_pending.c (store_txn.h)
+//   store_compact.c  a new file                     store_sweep.c    what nobody has
+//   store_verify.c   every record against all       store_pages.c    memory of look-ups
 #ifndef DEPUTY_CERTSTORE_STORE_PRIVATE_H_
 #define DEPUTY_CERTSTORE_STORE_PRIVATE_H_
 
@@ -73,28 +80,40 @@ static inline uint64_t store_id_of(const uint8_t in[STORE_ID_LEN]) {
   return id;
 }
 
-#define STORE_SUBJECT_KEY_MAX_LEN (1u + STATE_SUBJECT_MAX_LEN)
-// store_subject_key writes the key of a subject; false: too long.
-bool store_subject_key(uint8_t out[STORE_SUBJECT_KEY_MAX_LEN], size_t *out_len,
-                       enum state_level level, struct bytes subject);
-
 // store_fail makes of what LMDB says a status and a sentence with the remedy.
 enum status store_fail(struct errmsg *err, int rc, const char *path, const char *what);
-
-// store_get looks a record up. STATUS_NOT_FOUND, STATUS_FORMAT.
-enum status store_get(MDB_txn *txn, MDB_dbi table, struct bytes key, struct bytes *out);
 
 // store_grow doubles the map of an environment. STATUS_UNAVAILABLE while readers of
 // this process hold a snapshot.
 enum status store_grow(struct store *store, MDB_env *env, const char *path, struct errmsg *err);
 
+// --- store_reader.c ------------------------------------------------------------------
+
+// store_get looks a record up. STATUS_NOT_FOUND, STATUS_FORMAT.
+enum status store_get(MDB_txn *txn, MDB_dbi table, struct bytes key, struct bytes *out);
+enum status store_reader_get(const struct store_reader *reader, enum store_table table,
+                             struct bytes key, struct bytes *out);
+
 // store_num counts the records of a table.
 uint64_t store_num(MDB_txn *txn, MDB_dbi table);
+
+// --- store_words.c -------------------------------------------------------------------
+
+#define STORE_SUBJECT_KEY_MAX_LEN (1u + STATE_SUBJECT_MAX_LEN)
+// store_subject_key writes the key of a subject; false: too long.
+bool store_subject_key(uint8_t out[STORE_SUBJECT_KEY_MAX_LEN], size_t *out_len,
+                       enum state_level level, struct bytes subject);
 
 // store_fold adds up the changes with these ids, as they stand at `now_s`, into the
 // words; `*num` is the number that still counts, and `ids` becomes theirs.
 enum status store_fold(struct store_words *out, MDB_txn *txn, MDB_dbi log, uint64_t *ids,
                        size_t *num, int64_t now_s);
+
+// --- store_walk.c --------------------------------------------------------------------
+
+// Every record of a table in order; `each` returns false to stop.
+enum status store_walk(MDB_txn *txn, MDB_dbi table,
+                       bool (*each)(void *arg, struct bytes key, struct bytes value), void *arg);
 
 // --- store_write.c -------------------------------------------------------------------
 
@@ -127,9 +146,5 @@ struct store_unused {
 enum status store_find_unused(struct store_unused *out_issuers, struct store_unused *out_cas,
                               MDB_txn *txn, const struct store *store);
 void store_unused_cleanup(struct store_unused *set);
-
-// Every record of a table in order; `each` returns false to stop.
-enum status store_walk(MDB_txn *txn, MDB_dbi table,
-                       bool (*each)(void *arg, struct bytes key, struct bytes value), void *arg);
 
 #endif  // DEPUTY_CERTSTORE_STORE_PRIVATE_H_

@@ -2,7 +2,7 @@
 // store_record: the records of a certificate store as bytes (docs/STORE.md). A store
 // file comes from outside: it may be damaged, old, or made by somebody else. No I/O,
 // no allocation; numbers are big-endian; each record begins with a version.
-// Used by certstore/store.c, which keeps them in LMDB.
+// Used by certstore/store*.c, which keep them in LMDB.
 #ifndef DEPUTY_COMMON_WIRE_STORE_RECORD_H_
 #define DEPUTY_COMMON_WIRE_STORE_RECORD_H_
 
