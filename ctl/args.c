@@ -6,18 +6,12 @@
 #include <string.h>
 
 #include "ctl/ctl.h"
+#include "ctl/flags.h"
 
-#define NOWHERE SIZE_MAX
+#define NOWHERE FLAGS_NOWHERE
 
 // Every option, once. Those without a bit are for all commands.
-static const struct row {
-  const char *name;
-  unsigned bit;
-  size_t text;        // where in struct ctl_args the text that follows goes, or
-  size_t flag;        // the bool that is set; NOWHERE: the bit says it all
-  const char *value;  // what the text is, in help
-  const char *help;
-} rows[] = {
+static const struct flags_row rows[] = {
     {"name", CTL_NAME, offsetof(struct ctl_args, name), NOWHERE, "NAME", "the name NAME"},
     {"key", CTL_KEY, offsetof(struct ctl_args, key), NOWHERE, "ID",
      "the key whose id begins with these 8 or more hex digits"},
@@ -80,21 +74,9 @@ static const struct row {
     {"help", 0, NOWHERE, offsetof(struct ctl_args, is_help), NULL, "print this"},
     {"version", 0, NOWHERE, offsetof(struct ctl_args, is_version), NULL, "print the version"},
 };
-#define NUM_ROWS (sizeof(rows) / sizeof(rows[0]))
+static const struct flags_table table = {rows, sizeof(rows) / sizeof(rows[0])};
 
 // --- help --------------------------------------------------------------------------
-
-static void print_options(unsigned bits) {
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    if ((rows[i].bit & bits) != rows[i].bit) {
-      continue;
-    }
-    char left[64];
-    (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].value != NULL ? " " : "",
-                   rows[i].value != NULL ? rows[i].value : "");
-    (void)printf("  %-18s  %s\n", left, rows[i].help);
-  }
-}
 
 void ctl_print_help(const struct ctl_command *commands) {
   (void)printf(
@@ -103,8 +85,7 @@ void ctl_print_help(const struct ctl_command *commands) {
   for (; commands->name != NULL; commands++) {
     (void)printf("  %-9s  %s\n", commands->name, commands->summary);
   }
-  (void)printf("\noptions:\n");
-  print_options(0);
+  flags_print_help(&table, 0);
   (void)printf(
       "\nexit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 drill: not ready;\n"
       "4 no proxy answers. `deputyctl COMMAND --help` says more about a command.\n");
@@ -119,87 +100,10 @@ void ctl_print_command_help(const struct ctl_command *command) {
   if (command->help[0] != '\0') {
     (void)printf("\n%s\n", command->help);
   }
-  (void)printf("\noptions:\n");
-  print_options(command->takes);
+  flags_print_help(&table, command->takes);
 }
 
 // --- reading -------------------------------------------------------------------------
-
-static const char *option_names(char *out, size_t max, unsigned bits, const char *separator) {
-  size_t len = 0;
-  out[0] = '\0';
-  for (size_t i = 0; i < NUM_ROWS && len < max; i++) {
-    if ((rows[i].bit & bits) != 0) {
-      int n = snprintf(out + len, max - len, "%s--%s", len == 0 ? "" : separator, rows[i].name);
-      len += n > 0 ? (size_t)n : 0;
-    }
-  }
-  return out;
-}
-
-static void make_long_options(struct option out[NUM_ROWS + 1]) {
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    out[i] = (struct option){.name = rows[i].name,
-                             .has_arg = rows[i].value != NULL ? required_argument : no_argument,
-                             .val = (int)i + 1000};
-  }
-  out[NUM_ROWS] = (struct option){0};
-}
-
-// is_utf8: what goes into JSON must be.
-static bool is_utf8(const char *text) {
-  json_t *probe = json_string(text);
-  json_decref(probe);
-  return probe != NULL;
-}
-
-static enum status take_option(struct ctl_args *out, const struct row *row, char *value,
-                               struct errmsg *err) {
-  if (row->bit != 0 && (out->given & row->bit) != 0) {
-    return errmsg_set(err, STATUS_CONFIG, "--%s is given twice", row->name);
-  }
-  out->given |= row->bit;
-  if (row->text != NOWHERE) {
-    if (value[0] == '\0') {
-      return errmsg_set(err, STATUS_CONFIG, "--%s is empty", row->name);
-    }
-    if (row->bit != 0 && !is_utf8(value)) {
-      return errmsg_set(err, STATUS_CONFIG, "--%s is not UTF-8", row->name);
-    }
-    memcpy((char *)out + row->text, &value, sizeof(value));
-  } else if (row->flag != NOWHERE) {
-    *((bool *)((char *)out + row->flag)) = true;
-  }
-  return STATUS_OK;
-}
-
-static enum status read_options(struct ctl_args *out, int argc, char **argv, struct errmsg *err) {
-  struct option options[NUM_ROWS + 1];
-  make_long_options(options);
-  opterr = 0;
-  optind = 0;  // glibc: start over, also after an earlier call
-  for (;;) {
-    int got = getopt_long(argc, argv, ":h", options, NULL);
-    if (got == -1) {
-      return STATUS_OK;
-    }
-    if (got == 'h') {
-      out->is_help = true;
-      continue;
-    }
-    if (got == ':') {
-      return errmsg_set(err, STATUS_CONFIG, "--%s needs a value; see --help",
-                        rows[optopt - 1000].name);
-    }
-    if (got == '?') {
-      return errmsg_set(err, STATUS_CONFIG, "unknown option %s; see --help", argv[optind - 1]);
-    }
-    enum status st = take_option(out, &rows[got - 1000], optarg, err);
-    if (st != STATUS_OK) {
-      return st;
-    }
-  }
-}
 
 static const struct ctl_command *find_command(const struct ctl_command *commands,
                                               const char *name) {
@@ -220,7 +124,7 @@ static enum status check(const struct ctl_args *args, const struct ctl_command *
   unsigned missing = command->needs & ~args->given;
   if (extra != 0) {
     return errmsg_set(err, STATUS_CONFIG, "%s does not take %s", command->name,
-                      option_names(names, sizeof(names), extra & (0U - extra), ""));
+                      flags_names(names, sizeof(names), &table, extra & (0U - extra), ""));
   }
   if (args->num_words < command->min_words || args->num_words > command->max_words) {
     return errmsg_set(err, STATUS_CONFIG, "usage: deputyctl %s %s", command->name,
@@ -228,12 +132,12 @@ static enum status check(const struct ctl_args *args, const struct ctl_command *
   }
   if (missing != 0) {
     return errmsg_set(err, STATUS_CONFIG, "%s needs %s", command->name,
-                      option_names(names, sizeof(names), missing, ", "));
+                      flags_names(names, sizeof(names), &table, missing, ", "));
   }
   if (num_bits(args->given & command->one_of) > 1 ||
       (command->one_of != 0 && (args->given & command->one_of) == 0)) {
     return errmsg_set(err, STATUS_CONFIG, "%s needs exactly one of %s", command->name,
-                      option_names(names, sizeof(names), command->one_of, ", "));
+                      flags_names(names, sizeof(names), &table, command->one_of, ", "));
   }
   return STATUS_OK;
 }
@@ -245,7 +149,7 @@ enum status ctl_parse(struct ctl_args *out, const struct ctl_command **out_comma
   *out = (struct ctl_args){0};
   *out_command = NULL;
 
-  TRY(read_options(out, argc, argv, err));
+  TRY(flags_read(out, &out->given, &table, argc, argv, err));
   if (out->socket == NULL) {
     const char *named = getenv(CTL_SOCKET_VARIABLE);
     out->socket = named != NULL && named[0] != '\0' ? named : CTL_DEFAULT_SOCKET;

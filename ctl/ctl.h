@@ -3,7 +3,7 @@
 // admin API (docs/API.admin.md) and shows the answer as a table, or as JSON.
 //
 //   main.c      the commands, as a table
-//   args.c      the command line, by that table
+//   args.c      the command line, by that table; flags.c its options
 //   client.c    HTTP over the UNIX socket
 //   commands.c  one function per command: ask, show, exit code
 //   process.c   the same for the process itself: connections, log, end

@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "ctl/flags.h"
 #include "ctl/grid.h"
 
 #define SHOW_EVERY_US 100000
-#define NOWHERE SIZE_MAX
+#define NOWHERE FLAGS_NOWHERE
 
 // Options, as bits of what a subcommand takes.
 enum {
@@ -40,14 +41,7 @@ enum {
 };
 #define OPT_SUBJECTS (OPT_NAME | OPT_KEY | OPT_CA | OPT_FLEET)
 
-static const struct row {
-  const char *name;
-  unsigned bit;  // 0: for all
-  size_t text;   // where the text that follows goes, or
-  size_t flag;   // the bool that is set
-  const char *value;
-  const char *help;
-} rows[] = {
+static const struct flags_row rows[] = {
     {"level", OPT_LEVEL, offsetof(struct store_args, level), NOWHERE, "LEVEL",
      "primary (the default), backup, spare2 ... spare7"},
     {"name", OPT_NAME, offsetof(struct store_args, name), NOWHERE, "NAME",
@@ -87,7 +81,7 @@ static const struct row {
     {"quiet", 0, NOWHERE, offsetof(struct store_args, is_quiet), NULL, "no progress line"},
     {"help", 0, NOWHERE, offsetof(struct store_args, is_help), NULL, "print this"},
 };
-#define NUM_ROWS (sizeof(rows) / sizeof(rows[0]))
+static const struct flags_table table = {rows, sizeof(rows) / sizeof(rows[0])};
 
 static enum ctl_exit run_stats(const struct store_args *args);
 static enum ctl_exit run_verify(const struct store_args *args);
@@ -143,19 +137,6 @@ static const struct command {
 
 // --- help ----------------------------------------------------------------------------
 
-static void print_options(unsigned bits) {
-  (void)printf("\noptions:\n");
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    char left[64];
-    if ((rows[i].bit & bits) != rows[i].bit) {
-      continue;
-    }
-    (void)snprintf(left, sizeof(left), "--%s%s%s", rows[i].name, rows[i].value != NULL ? " " : "",
-                   rows[i].value != NULL ? rows[i].value : "");
-    (void)printf("  %-18s  %s\n", left, rows[i].help);
-  }
-}
-
 static void print_help(const struct command *command) {
   if (command != NULL) {
     (void)printf("usage: deputyctl store %s %s [OPTIONS]\n\n%s\n", command->name, command->words,
@@ -163,7 +144,7 @@ static void print_help(const struct command *command) {
     if (command->help[0] != '\0') {
       (void)printf("\n%s\n", command->help);
     }
-    print_options(command->takes);
+    flags_print_help(&table, command->takes);
     return;
   }
   (void)printf(
@@ -172,52 +153,11 @@ static void print_help(const struct command *command) {
   for (size_t i = 0; i < NUM_COMMANDS; i++) {
     (void)printf("  %-8s  %s\n", commands[i].name, commands[i].summary);
   }
-  print_options(0);
+  flags_print_help(&table, 0);
   (void)printf("\n`deputyctl store COMMAND --help` says more about a command.\n");
 }
 
 // --- the command line ------------------------------------------------------------------
-
-static enum status read_options(struct store_args *out, unsigned *given, int argc, char **argv,
-                                struct errmsg *err) {
-  struct option options[NUM_ROWS + 1] = {0};
-  for (size_t i = 0; i < NUM_ROWS; i++) {
-    options[i] = (struct option){.name = rows[i].name,
-                                 .has_arg = rows[i].value != NULL ? required_argument : no_argument,
-                                 .val = (int)i + 1000};
-  }
-  opterr = 0;
-  optind = 0;  // glibc: start over
-  for (;;) {
-    int got = getopt_long(argc, argv, ":h", options, NULL);
-    if (got == -1) {
-      return STATUS_OK;
-    }
-    if (got == 'h') {
-      out->is_help = true;
-      continue;
-    }
-    if (got == ':') {
-      return errmsg_set(err, STATUS_CONFIG, "--%s needs a value; see --help",
-                        rows[optopt - 1000].name);
-    }
-    if (got == '?') {
-      return errmsg_set(err, STATUS_CONFIG, "unknown option %s; see --help", argv[optind - 1]);
-    }
-    const struct row *row = &rows[got - 1000];
-    if (row->bit != 0 && (*given & row->bit) != 0) {
-      return errmsg_set(err, STATUS_CONFIG, "--%s is given twice", row->name);
-    }
-    *given |= row->bit;
-    if (row->flag != NOWHERE) {
-      *((bool *)((char *)out + row->flag)) = true;
-    } else if (optarg[0] == '\0') {
-      return errmsg_set(err, STATUS_CONFIG, "--%s is empty", row->name);
-    } else {
-      memcpy((char *)out + row->text, &optarg, sizeof(optarg));
-    }
-  }
-}
 
 static const struct command *find_command(const char *name) {
   for (size_t i = 0; i < NUM_COMMANDS; i++) {
@@ -230,12 +170,11 @@ static const struct command *find_command(const char *name) {
 
 static enum status check(const struct store_args *args, unsigned given,
                          const struct command *command, struct errmsg *err) {
+  char names[128];
   unsigned extra = given & ~command->takes;
-  for (size_t i = 0; i < NUM_ROWS && extra != 0; i++) {
-    if ((rows[i].bit & extra) != 0) {
-      return errmsg_set(err, STATUS_CONFIG, "store %s does not take --%s", command->name,
-                        rows[i].name);
-    }
+  if (extra != 0) {
+    return errmsg_set(err, STATUS_CONFIG, "store %s does not take %s", command->name,
+                      flags_names(names, sizeof(names), &table, extra & (0U - extra), ""));
   }
   if (args->num_words < command->min_words || args->num_words > command->max_words) {
     return errmsg_set(err, STATUS_CONFIG, "usage: deputyctl store %s %s", command->name,
@@ -248,7 +187,7 @@ static enum status parse(struct store_args *out, const struct command **out_comm
                          char **argv, struct errmsg *err) {
   enum status st = STATUS_OK;
   unsigned given = 0;
-  TRY(read_options(out, &given, argc, argv, err));
+  TRY(flags_read(out, &given, &table, argc, argv, err));
   if (out->folder == NULL) {
     const char *named = getenv(STORE_VARIABLE);
     out->folder = named != NULL && named[0] != '\0' ? named : STORE_DEFAULT_FOLDER;
