@@ -208,6 +208,10 @@ static void on_drain(void *arg) {
     }
   }
   worker->is_draining = true;
+  for (struct conn *conn = worker->all, *next = NULL; conn != NULL; conn = next) {
+    next = conn->next;  // it may end
+    conn_drain(conn);
+  }
   tell_if_drained(worker);
 }
 

@@ -12,11 +12,9 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "common/tls/credential.h"
-#include "common/tls/tls_error.h"
 #include "proxy/connection/access_log.h"
 #include "proxy/connection/address_table.h"
-#include "proxy/connection/greeting.h"
+#include "proxy/connection/opening.h"
 #include "proxy/connection/relay.h"
 #include "proxy/connection/transport.h"
 #include "proxy/handshake/signer.h"
@@ -29,19 +27,8 @@
 // An idle deadline is moved at most this often in the course of one limit.
 #define TOUCHES_PER_LIMIT 16
 
-enum step { STEP_GO, STEP_WAIT };
-
-static enum step step_greeting(struct conn *conn);
-static enum step step_handshake(struct conn *conn);
-static enum step step_signing(struct conn *conn);
-static enum step step_lookup(struct conn *conn);
-static enum step step_connect(struct conn *conn);
 static enum step step_relay(struct conn *conn);
 static enum step step_drain(struct conn *conn);
-static enum step expire_handshake(struct conn *conn);
-static enum step expire_signing(struct conn *conn);
-static enum step expire_lookup(struct conn *conn);
-static enum step expire_connect(struct conn *conn);
 static enum step expire_relay(struct conn *conn);
 static enum step expire_drain(struct conn *conn);
 
@@ -58,15 +45,17 @@ static const struct state_row {
   size_t limit;                            // longest stay, in ms: where the options say it
   uint32_t next;                           // where it may go, besides DRAIN and CLOSED
 } rows[CONN_NUM_STATES] = {
-  [CONN_GREETING] = {"greeting", step_greeting, expire_handshake, LIMIT(limits.handshake_ms),
-                     TO(CONN_HANDSHAKE)},
-  [CONN_HANDSHAKE] = {"handshake", step_handshake, expire_handshake, LIMIT(limits.handshake_ms),
+  [CONN_GREETING] = {"greeting", opening_greeting, opening_expire_handshake,
+                     LIMIT(limits.handshake_ms), TO(CONN_HANDSHAKE)},
+  [CONN_HANDSHAKE] = {"handshake", opening_handshake, opening_expire_handshake,
+                      LIMIT(limits.handshake_ms),
                       TO(CONN_SIGNING) | TO(CONN_LOOKUP) | TO(CONN_CONNECT)},
-  [CONN_SIGNING] = {"signing", step_signing, expire_signing, LIMIT(key_servers.deadline_ms),
-                    TO(CONN_HANDSHAKE)},
-  [CONN_LOOKUP] = {"lookup", step_lookup, expire_lookup, LIMIT(store.deadline_ms),
+  [CONN_SIGNING] = {"signing", opening_signing, opening_expire_signing,
+                    LIMIT(key_servers.deadline_ms), TO(CONN_HANDSHAKE)},
+  [CONN_LOOKUP] = {"lookup", opening_lookup, opening_expire_lookup, LIMIT(store.deadline_ms),
                    TO(CONN_HANDSHAKE)},
-  [CONN_CONNECT] = {"connect", step_connect, expire_connect, 0 /* its pool's */, TO(CONN_RELAY)},
+  [CONN_CONNECT] = {"connect", opening_connect, opening_expire_connect, 0 /* its pool's */,
+                    TO(CONN_RELAY)},
   [CONN_RELAY] = {"relay", step_relay, expire_relay, LIMIT(limits.idle_ms), TO(CONN_HALF)},
   [CONN_HALF] = {"half", step_relay, expire_relay, LIMIT(limits.half_ms), 0},
   [CONN_DRAIN] = {"drain", step_drain, expire_drain, LIMIT(limits.linger_ms), 0},
@@ -93,12 +82,12 @@ static void leave_handshake(struct conn *conn);
 // Is TLS still being agreed on?
 static bool is_in_handshake(enum conn_state state) { return state < CONN_CONNECT; }
 
-static void set_deadline(struct conn *conn, enum conn_state state) {
+void conn_set_deadline(struct conn *conn, enum conn_state state) {
   deadline_set(&conn->worker->deadlines, &conn->deadline,
                state == CONN_CONNECT ? origin_queue(conn) : state, limit_ms(conn, state));
 }
 
-static enum step enter(struct conn *conn, enum conn_state next) {
+enum step conn_enter(struct conn *conn, enum conn_state next) {
   const struct state_row *from = &rows[conn->state];
   CHECK(next == CONN_CLOSED || next == CONN_DRAIN || (from->next & TO(next)) != 0);
   log_debug(conn->id, "state", "from=%s to=%s", from->name, rows[next].name);
@@ -116,27 +105,9 @@ static enum step enter(struct conn *conn, enum conn_state next) {
     deadline_clear(&conn->deadline);
   } else {
     conn->touched_ms = loop_now_ms(conn->worker->loop);
-    set_deadline(conn, next);
+    conn_set_deadline(conn, next);
   }
   return STEP_GO;
-}
-
-// What a step waits for; events for both directions are registered once and for
-// all, so this only says it to the reader.
-enum wait {
-  CLIENT_READABLE,
-  CLIENT_WRITABLE,
-  ORIGIN_READY,
-  KEY_SERVER,
-  STORE,
-  ANY_READY,
-  NEXT_ROUND,
-};
-
-static enum step wait_for(const struct conn *conn, enum wait what) {
-  (void)conn;
-  (void)what;
-  return STEP_WAIT;
 }
 
 // --- ends ----------------------------------------------------------------------------
@@ -176,16 +147,6 @@ static bool has_taken_all(const struct end *end) {
          info.tcpi_state == TCP_CLOSE;
 }
 
-// An orderly end of our direction: the close_notify is in conn->out.
-static void say_goodbye(struct conn *conn) {
-  if (!conn->client.is_shut) {
-    conn->client.is_shut = true;
-    ERR_clear_error();
-    (void)SSL_shutdown(transport_use(conn));
-    ERR_clear_error();
-  }
-}
-
 // Nobody waits for an answer any more.
 static void stop_asking(struct conn *conn) {
   if (conn->hs != NULL) {
@@ -206,260 +167,27 @@ static void leave_handshake(struct conn *conn) {
 }
 
 // Ends with `outcome`; whoever said something before keeps the last word.
-static enum step finish(struct conn *conn, enum outcome outcome, enum conn_state next) {
+enum step conn_finish(struct conn *conn, enum outcome outcome, enum conn_state next) {
   if (!conn->has_outcome) {
     conn->has_outcome = true;
     conn->outcome = (uint8_t)outcome;
     count(&conn->worker->counters.outcomes[outcome]);
   }
-  return enter(conn, next);
-}
-
-// --- HANDSHAKE, SIGNING, LOOKUP -----------------------------------------------------------------
-
-static void count_alert(struct conn *conn, uint8_t alert) {
-  struct worker_counters *counters = &conn->worker->counters;
-  count(&counters->alerts[alert < COUNTERS_NUM_ALERTS ? alert : COUNTERS_NUM_ALERTS - 1]);
-  // A client that was given a DC and does not like it (skewed clocks, a bad DC).
-  if (alert == SSL_AD_ILLEGAL_PARAMETER && conn->hs->dc_ends_s != 0) {
-    count(&counters->dc_rejected);
-  }
-}
-
-static enum failure find_failure(struct conn *conn, uint32_t error) {
-  if (conn->hs->failure != FAILURE_NONE) {
-    return conn->hs->failure;
-  }
-  if (error != 0) {
-    enum failure failure = failure_of_error(error, &conn->alert);
-    // OpenSSL's clients refuse a TLS 1.3 certificate in clear, before they have
-    // switched to their keys; the library takes that for a forged record.
-    if (failure == FAILURE_PROTOCOL && conn->hs->plain_alert != 0) {
-      conn->alert = conn->hs->plain_alert;
-      return FAILURE_ALERT;
-    }
-    return failure;
-  }
-  if (conn->client.has_ended) {
-    return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED;
-  }
-  if (conn->client.is_broken) {
-    return conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_RESET;
-  }
-  // A malformed server name has no reason of its own.
-  return conn->hs->name == NULL ? FAILURE_BAD_HELLO : FAILURE_INTERNAL;
-}
-
-static enum step end_handshake(struct conn *conn, enum failure failure, const char *reason) {
-  conn->failure = (uint8_t)failure;
-  count(&conn->worker->counters.failures[failure]);
-  if (failure == FAILURE_ALERT) {
-    count_alert(conn, conn->alert);
-  }
-  log_debug(conn->id, "handshake_failed", "failure=%s reason=%s", failure_name(failure), reason);
-  // An alert, if there is one, must reach the client before the connection ends.
-  return finish(conn, OUTCOME_HANDSHAKE, block_len(conn->out) > 0 ? CONN_DRAIN : CONN_CLOSED);
-}
-
-static enum step fail_handshake(struct conn *conn) {
-  char reason[TLS_ERROR_TEXT_LEN];
-  enum failure failure = find_failure(conn, ERR_peek_error());
-  (void)tls_error_drain(reason, sizeof(reason));
-  // The library says nothing to the client when the key operation failed.
-  if (failure >= FAILURE_KEY_TIMEOUT) {
-    (void)SSL_send_fatal_alert(transport_use(conn), SSL_AD_INTERNAL_ERROR);
-    ERR_clear_error();
-  }
-  return end_handshake(conn, failure, reason);
-}
-
-// A resumed session has the certificate in its ticket.
-static void note_client(struct conn *conn) {
-  struct client_identity *client = NULL;
-  if (conn->hs->policy->tls->clients == NULL || conn->client_identity != NULL) {
-    return;
-  }
-  client = calloc(1, sizeof(*client));
-  if (client != NULL && client_auth_identify(client, conn->ssl) == STATUS_OK) {
-    conn->client_identity = client;
-    return;
-  }
-  free(client);
-}
-
-static void note_handshake(struct conn *conn) {
-  const struct handshake *hs = conn->hs;
-  struct worker_counters *counters = &conn->worker->counters;
-  const struct chain *chain = hs->choice.chain;
-  int64_t took_us = clock_monotonic_us() - conn->accepted_us;
-
-  conn->source = SSL_session_reused(conn->ssl)                    ? SOURCE_RESUMED
-                 : tls_dc_was_used(conn->ssl, hs->dc_ends_s != 0) ? SOURCE_DC
-                                                                  : SOURCE_CERTIFICATE;
-  conn->version = SSL_version(conn->ssl) == TLS1_3_VERSION ? VERSION_13 : VERSION_12;
-  conn->group = SSL_get_curve_id(conn->ssl);
-  conn->handshake_us = took_us > 0 && took_us < UINT32_MAX ? (uint32_t)took_us : 1;
-  (void)strncpy(conn->label, chain->label, sizeof(conn->label) - 1);
-  memcpy(conn->ca_id, chain->info.ca_id, sizeof(conn->ca_id));
-  count(&counters->handshakes[conn->source][conn->version]);
-  histogram_add_us(&counters->handshake_time[conn->source], conn->handshake_us);
-  note_client(conn);
-  if (SSL_ech_accepted(conn->ssl)) {
-    count(&counters->ech_accepted);
-  }
-}
-
-static enum step step_greeting(struct conn *conn) {
-  switch (greeting_read(conn)) {
-    case GREETING_OVER:
-      return enter(conn, CONN_HANDSHAKE);
-    case GREETING_WAITS:
-      return wait_for(conn, CLIENT_READABLE);
-    case GREETING_LEFT:
-      return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SCAN : FAILURE_CLOSED, "left");
-    case GREETING_WRONG:
-      return end_handshake(conn, FAILURE_PROXY_HEADER, "wrong");
-    case GREETING_REFUSED:
-      break;
-  }
-  return finish(conn, OUTCOME_HANDSHAKE, CONN_CLOSED);
-}
-
-static enum step step_handshake(struct conn *conn) {
-  SSL *ssl = transport_use(conn);
-  int result = 0;
-  int error = 0;
-
-  ERR_clear_error();
-  result = SSL_do_handshake(ssl);
-  error = SSL_get_error(ssl, result);
-  if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) {
-    return enter(conn, CONN_SIGNING);
-  }
-  if (error == SSL_ERROR_WANT_X509_LOOKUP) {
-    return enter(conn, CONN_LOOKUP);
-  }
-  if (error != SSL_ERROR_NONE && error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-    return fail_handshake(conn);
-  }
-  switch (transport_flush(conn)) {
-    case STATUS_OK:
-      break;
-    case STATUS_AGAIN:
-      if (error == SSL_ERROR_WANT_WRITE) {
-        return wait_for(conn, CLIENT_WRITABLE);
-      }
-      break;
-    default:
-      return fail_handshake(conn);
-  }
-  if (error == SSL_ERROR_WANT_READ) {
-    return wait_for(conn, CLIENT_READABLE);
-  }
-  if (error == SSL_ERROR_WANT_WRITE) {
-    return STEP_GO;  // there is room again
-  }
-  note_handshake(conn);
-  origin_begin(conn);
-  return enter(conn, CONN_CONNECT);
-}
-
-static enum step step_signing(struct conn *conn) {
-  return signer_has_answer(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, KEY_SERVER);
-}
-
-static enum step step_lookup(struct conn *conn) {
-  return lookup_is_over(conn) ? enter(conn, CONN_HANDSHAKE) : wait_for(conn, STORE);
-}
-
-static enum step expire_handshake(struct conn *conn) {
-  return end_handshake(conn, conn->bytes_in == 0 ? FAILURE_SILENT : FAILURE_TIMEOUT, "deadline");
-}
-
-static enum step expire_signing(struct conn *conn) {
-  conn->hs->failure = FAILURE_KEY_TIMEOUT;
-  return fail_handshake(conn);
-}
-
-static enum step expire_lookup(struct conn *conn) {
-  conn->hs->failure = FAILURE_LOOKUP_TIMEOUT;
-  return fail_handshake(conn);
-}
-
-// --- CONNECT -----------------------------------------------------------------------------
-
-static void on_origin(void *arg, unsigned ready) {
-  struct conn *conn = arg;
-  conn->origin.ready |= (uint8_t)ready;
-  if (conn->origin_tls != NULL) {
-    origin_tls_note(conn, ready);
-  }
-  conn_run(conn);
-}
-
-static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
-  origin_leave(conn);
-  say_goodbye(conn);  // nothing was sent, so nothing is missing
-  return finish(conn, outcome, CONN_DRAIN);
-}
-
-// Of several that were tried the last one has the word.
-static enum outcome why_nobody(const struct conn *conn) {
-  const struct reach *reach = &conn->hs->reach;
-  if (reach->num_tried == 0) {
-    return OUTCOME_ORIGIN_NONE;
-  }
-  return reach->last == ORIGIN_FAILURE_TIMEOUT ? OUTCOME_ORIGIN_TIMEOUT : OUTCOME_ORIGIN_REFUSED;
-}
-
-// A client that uses Nagle's algorithm holds its first bytes back until its Finished has been
-// confirmed, which our kernel puts off (for 40 ms) for want of something to send: the library
-// keeps tickets for the first bytes of the origin. Others' bytes are there by now.
-static void confirm_finished(const struct conn *conn) {
-  const int on = 1;
-  if ((conn->client.ready & IO_READABLE) == 0 && block_len(conn->in) == 0) {
-    (void)setsockopt(conn->client.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
-  }
-}
-
-static enum step step_connect(struct conn *conn) {
-  const bool is_first = conn->hs->reach.num_tried == 0;
-
-  // TLS 1.2: the server's Finished may still be under way.
-  if (transport_flush(conn) == STATUS_CLOSED) {
-    return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
-  }
-  switch (origin_reach(conn, on_origin)) {
-    case REACHED:
-      break;
-    case REACH_ANOTHER:
-      if (!is_first) {
-        set_deadline(conn, CONN_CONNECT);
-      }
-      return wait_for(conn, ORIGIN_READY);
-    case REACH_WAITS:
-      return wait_for(conn, ORIGIN_READY);
-    case REACH_NOBODY:
-      return give_up_origin(conn, why_nobody(conn));
-    case REACH_NO_MEMORY:
-      return give_up_origin(conn, OUTCOME_MEMORY);
-  }
-  if (origin_greet(conn) != STATUS_OK) {
-    return give_up_origin(conn, OUTCOME_MEMORY);
-  }
-  confirm_finished(conn);
-  return enter(conn, CONN_RELAY);
-}
-
-static enum step expire_connect(struct conn *conn) {
-  if (conn->origin.fd < 0) {
-    return give_up_origin(conn, OUTCOME_ORIGIN_NONE);  // its name was not looked up in time
-  }
-  origin_expire(conn);
-  return STEP_GO;  // to another, if there is one
+  return conn_enter(conn, next);
 }
 
 // --- RELAY, HALF ---------------------------------------------------------------------------
+
+static const struct protocol *protocol_of(const struct conn *conn) {
+  static const struct protocol *const protocols[PROTOCOL_NUM] = {
+      [PROTOCOL_BYTES] = &relay_protocol,
+  };
+  return protocols[conn->protocol];
+}
+
+static bool is_relayed(const struct conn *conn) {
+  return conn->state == CONN_RELAY || conn->state == CONN_HALF;
+}
 
 // The idle clock starts again when bytes got through to the other side. Pieces of a
 // record that never ends, empty records and the like do not, and hold nothing open.
@@ -478,46 +206,55 @@ static void touch(struct conn *conn) {
 }
 
 static enum step step_relay(struct conn *conn) {
-  switch (relay_run(conn)) {
-    case RELAY_WAIT:
+  switch (protocol_of(conn)->run(conn)) {
+    case PROTOCOL_WAIT:
       touch(conn);
-      return wait_for(conn, ANY_READY);
-    case RELAY_AGAIN:
+      return conn_wait_for(conn, ANY_READY);
+    case PROTOCOL_AGAIN:
       touch(conn);
       worker_run_later(conn->worker, conn);
-      return wait_for(conn, NEXT_ROUND);
-    case RELAY_HALF:
+      return conn_wait_for(conn, NEXT_ROUND);
+    case PROTOCOL_HALF:
       if (conn->state != CONN_HALF) {
-        (void)enter(conn, CONN_HALF);
+        (void)conn_enter(conn, CONN_HALF);
       } else {
         touch(conn);
       }
-      return wait_for(conn, ANY_READY);
-    case RELAY_DONE:
+      return conn_wait_for(conn, ANY_READY);
+    case PROTOCOL_DONE:
       // With bytes of the client's unread, close would reset the connection.
-      return finish(conn, conn->is_truncated ? OUTCOME_TRUNCATED : OUTCOME_DONE,
-                    conn->is_up_dead ? CONN_DRAIN : CONN_CLOSED);
-    case RELAY_CLIENT_BROKEN:
+      return conn_finish(conn, conn->is_truncated ? OUTCOME_TRUNCATED : OUTCOME_DONE,
+                         conn->is_up_dead ? CONN_DRAIN : CONN_CLOSED);
+    case PROTOCOL_CLIENT_BROKEN:
       abort_origin(conn);
-      return finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
-    case RELAY_CLIENT_WRONG:
+      return conn_finish(conn, OUTCOME_CLIENT_RESET, CONN_CLOSED);
+    case PROTOCOL_CLIENT_WRONG:
       count(&conn->worker->counters.faults[fault_of_error(ERR_peek_error())]);
       ERR_clear_error();
       abort_origin(conn);
-      return finish(conn, OUTCOME_CLIENT_PROTOCOL, CONN_DRAIN);
-    case RELAY_ORIGIN_BROKEN:
+      return conn_finish(conn, OUTCOME_CLIENT_PROTOCOL, CONN_DRAIN);
+    case PROTOCOL_ORIGIN_BROKEN:
       origin_note_reset(conn);
-      return finish(conn, OUTCOME_ORIGIN_RESET, CONN_DRAIN);
-    case RELAY_NO_MEMORY:
+      return conn_finish(conn, OUTCOME_ORIGIN_RESET, CONN_DRAIN);
+    case PROTOCOL_NO_MEMORY:
       break;
   }
   abort_origin(conn);
-  return finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+  return conn_finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+}
+
+// It ends by our doing.
+static void end_relay(struct conn *conn) {
+  const struct protocol *protocol = protocol_of(conn);
+  if (protocol->end != NULL) {
+    protocol->end(conn);
+  }
+  transport_end(conn);
 }
 
 static enum step expire_relay(struct conn *conn) {
-  say_goodbye(conn);
-  return finish(conn, OUTCOME_IDLE, CONN_DRAIN);
+  end_relay(conn);
+  return conn_finish(conn, OUTCOME_IDLE, CONN_DRAIN);
 }
 
 // --- DRAIN -----------------------------------------------------------------------------------
@@ -530,9 +267,9 @@ static enum step step_drain(struct conn *conn) {
     case STATUS_OK:
       break;
     case STATUS_AGAIN:
-      return wait_for(conn, CLIENT_WRITABLE);
+      return conn_wait_for(conn, CLIENT_WRITABLE);
     default:
-      return enter(conn, CONN_CLOSED);
+      return conn_enter(conn, CONN_CLOSED);
   }
   if (!conn->is_fin_sent) {
     conn->is_fin_sent = true;
@@ -542,14 +279,14 @@ static enum step step_drain(struct conn *conn) {
     uint8_t nowhere[4096];
     ssize_t n = recv(conn->client.fd, nowhere, sizeof(nowhere), 0);
     if (n < 0 && errno == EAGAIN) {
-      return wait_for(conn, CLIENT_READABLE);
+      return conn_wait_for(conn, CLIENT_READABLE);
     }
     if (n <= 0 && errno != EINTR) {
       break;
     }
     conn->discarded += n > 0 ? (uint32_t)n : 0;
   }
-  return enter(conn, CONN_CLOSED);
+  return conn_enter(conn, CONN_CLOSED);
 }
 
 // Whoever does not read would have the kernel keep our last bytes, a buffer full of
@@ -558,7 +295,7 @@ static enum step expire_drain(struct conn *conn) {
   if (!has_taken_all(&conn->client)) {
     abort_end(&conn->client);
   }
-  return enter(conn, CONN_CLOSED);
+  return conn_enter(conn, CONN_CLOSED);
 }
 
 // --- life ------------------------------------------------------------------------------------
@@ -579,8 +316,12 @@ static void return_blocks(struct conn *conn) {
 
 static void conn_free(struct conn *conn) {
   struct worker *worker = conn->worker;
+  const struct protocol *protocol = protocol_of(conn);
 
   access_log(conn);
+  if (protocol->free != NULL) {
+    protocol->free(conn);
+  }
   deadline_clear(&conn->deadline);
   close_end(&conn->client);
   origin_leave(conn);
@@ -645,16 +386,23 @@ int64_t conn_oldest_handshake_ms(const struct worker *worker) {
 
 void conn_displace_oldest(struct worker *worker) {
   struct conn *conn = conn_of_deadline(deadline_first(&worker->deadlines, CONN_HANDSHAKE));
-  (void)end_handshake(conn, FAILURE_DISPLACED, "displaced");
+  (void)opening_fail(conn, FAILURE_DISPLACED, "displaced");
   conn_run(conn);
 }
 
+void conn_drain(struct conn *conn) {
+  if (is_relayed(conn) && protocol_of(conn)->drain != NULL) {
+    protocol_of(conn)->drain(conn);
+    conn_run(conn);
+  }
+}
+
 void conn_end(struct conn *conn) {
-  if (conn->state == CONN_RELAY || conn->state == CONN_HALF) {
-    say_goodbye(conn);
+  if (is_relayed(conn)) {
+    end_relay(conn);
     (void)transport_flush(conn);  // as far as it goes
   }
-  (void)finish(conn, OUTCOME_DRAINED, CONN_CLOSED);
+  (void)conn_finish(conn, OUTCOME_DRAINED, CONN_CLOSED);
   conn_run(conn);
 }
 
@@ -703,7 +451,7 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
     (void)close(fd);
     return;
   }
-  *conn = (struct conn){.worker = worker, .address_key = address_key};
+  *conn = (struct conn){.worker = worker, .address_key = address_key, .protocol = PROTOCOL_BYTES};
   conn->state = listening_trusts(listening, peer) ? CONN_GREETING : CONN_HANDSHAKE;
   conn->client = (struct end){.fd = fd, .ready = IO_READABLE | IO_WRITABLE};
   conn->origin = (struct end){.fd = -1};
@@ -717,11 +465,11 @@ void conn_accept(struct listening *listening, int fd, const struct sockaddr_stor
   count(&worker->counters.handshakes_begun);
   if (equip(conn) != STATUS_OK) {
     count(&worker->counters.refused[REFUSAL_MEMORY]);
-    (void)finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+    (void)conn_finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
     conn_run(conn);
     return;
   }
   conn->touched_ms = loop_now_ms(worker->loop);
-  set_deadline(conn, (enum conn_state)conn->state);
+  conn_set_deadline(conn, (enum conn_state)conn->state);
   conn_run(conn);
 }

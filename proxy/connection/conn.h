@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // conn: one connection of a client, from accept to close, as a state machine: all
-// of its state is in this struct, only enter() (conn.c) changes `state`, only
+// of its state is in this struct, only conn_enter() (conn.c) changes `state`, only
 // conn_run frees.
 //
 //   accept --> GREETING                      (a balancer says who the client is)
@@ -17,8 +17,8 @@
 //   any state --> DRAIN (the last bytes for the client are under way), CLOSED
 //
 // A callback notes what happened and calls conn_run, which calls the state's step
-// until a step waits. What the origin is spoken to in (bytes for now, HTTP later)
-// is relay.h, entered from RELAY and HALF.
+// until a step waits. The steps up to CONNECT are in opening.c, the others in conn.c;
+// what is spoken in RELAY and HALF is a protocol (protocol.h): bytes, in relay.c.
 //
 // Threads: of one worker.
 #ifndef DEPUTY_PROXY_CONNECTION_CONN_H_
@@ -35,6 +35,7 @@
 #include "common/tls/tickets.h"
 #include "proxy/connection/block.h"
 #include "proxy/connection/deadline.h"
+#include "proxy/connection/protocol.h"
 #include "proxy/connection/record_size.h"
 #include "proxy/counters.h"
 #include "proxy/origin/origin.h"
@@ -138,14 +139,15 @@ struct conn {
   char label[CONN_LABEL_LEN];  // of the chain, cut
   uint8_t ca_id[4];            // its first bytes
 
-  uint8_t state;    // enum conn_state
-  uint8_t source;   // enum source, once the handshake is over
-  uint8_t version;  // enum version
-  uint8_t outcome;  // enum outcome
-  uint8_t failure;  // enum failure
-  uint8_t alert;    // received
-  uint16_t group;   // of the key exchange
-  bool is_due;      // its deadline has passed
+  uint8_t state;     // enum conn_state
+  uint8_t source;    // enum source, once the handshake is over
+  uint8_t version;   // enum version
+  uint8_t outcome;   // enum outcome
+  uint8_t failure;   // enum failure
+  uint8_t alert;     // received
+  uint16_t group;    // of the key exchange
+  uint8_t protocol;  // enum protocol_id: what its listener speaks
+  bool is_due;       // its deadline has passed
   bool has_outcome;
   bool is_later;          // in worker.later
   bool is_fin_sent;       // shutdown(SHUT_WR) towards the client
@@ -172,7 +174,8 @@ void conn_run(struct conn *conn);
 // conn_expire: the deadline of a connection has passed (deadline.h).
 void conn_expire(struct deadline *deadline);
 
-// conn_end closes now: the proxy stops.
+// conn_drain: the proxy is about to stop. conn_end closes now.
+void conn_drain(struct conn *conn);
 void conn_end(struct conn *conn);
 
 // conn_of finds the connection for which the library called back.

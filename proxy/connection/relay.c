@@ -12,13 +12,15 @@
 // what the library may add to a record of its own accord: new tickets, a
 // KeyUpdate.
 #define OUT_MIN_ROOM 2048u
+// So many blocks each way before other connections of the worker get their turn.
+#define MAX_TURNS 4
 
 // What one direction did.
 enum flow {
   FLOW_WAITS,  // nothing moved
   FLOW_MOVED,
   FLOW_ENDED,
-  FLOW_BROKEN,  // the other words are in enum relay
+  FLOW_BROKEN,  // the other words are in enum protocol_result
 };
 
 // --- up: client to origin -------------------------------------------------------------
@@ -110,7 +112,7 @@ static bool client_has_ended(const struct conn *conn) {
   return conn->has_close_notify || conn->client.has_ended;
 }
 
-static enum flow run_up(struct conn *conn, enum relay *why) {
+static enum flow run_up(struct conn *conn, enum protocol_result *why) {
   size_t len = 0;
   if (conn->origin.is_shut || conn->is_up_dead) {
     return FLOW_ENDED;
@@ -122,11 +124,11 @@ static enum flow run_up(struct conn *conn, enum relay *why) {
     return FLOW_ENDED;
   }
   if (!block_borrow(&conn->up, &conn->worker->blocks)) {
-    *why = RELAY_NO_MEMORY;
+    *why = PROTOCOL_NO_MEMORY;
     return FLOW_BROKEN;
   }
   if (!open_records(conn, &len)) {
-    *why = conn->client.is_broken ? RELAY_CLIENT_BROKEN : RELAY_CLIENT_WRONG;
+    *why = conn->client.is_broken ? PROTOCOL_CLIENT_BROKEN : PROTOCOL_CLIENT_WRONG;
     return FLOW_BROKEN;
   }
   if (send_up(conn) && client_has_ended(conn)) {
@@ -205,16 +207,6 @@ static enum status fetch(struct conn *conn, size_t max) {
   return STATUS_CLOSED;
 }
 
-// The origin's FIN becomes our close_notify, in the same packet as the last bytes.
-static void end_down(struct conn *conn) {
-  if (!conn->client.is_shut) {
-    conn->client.is_shut = true;
-    ERR_clear_error();
-    (void)SSL_shutdown(transport_use(conn));
-    ERR_clear_error();
-  }
-}
-
 // Some clients wait for the FIN that follows a close_notify. If their direction
 // has ended too, close says it.
 static void send_fin(struct conn *conn) {
@@ -235,7 +227,7 @@ static enum status fill_out(struct conn *conn, bool *out_has_moved) {
       return STATUS_OK;  // high mark
     }
     if (conn->origin.has_ended) {
-      end_down(conn);
+      transport_end(conn);  // in the same packet as the last bytes
       return STATUS_OK;
     }
     st = conn->origin.is_broken ? STATUS_CLOSED : fetch(conn, max);
@@ -246,7 +238,7 @@ static enum status fill_out(struct conn *conn, bool *out_has_moved) {
   return st;
 }
 
-static enum flow run_down(struct conn *conn, enum relay *why) {
+static enum flow run_down(struct conn *conn, enum protocol_result *why) {
   bool has_moved = false;
   enum status st = STATUS_OK;
   enum status sent = STATUS_OK;
@@ -260,15 +252,15 @@ static enum flow run_down(struct conn *conn, enum relay *why) {
     sent = transport_flush(conn);
   }
   if (conn->client.is_broken) {
-    *why = RELAY_CLIENT_BROKEN;
+    *why = PROTOCOL_CLIENT_BROKEN;
     return FLOW_BROKEN;
   }
   if (st == STATUS_MEMORY) {
-    *why = RELAY_NO_MEMORY;
+    *why = PROTOCOL_NO_MEMORY;
     return FLOW_BROKEN;
   }
   if (st == STATUS_CLOSED) {
-    *why = RELAY_ORIGIN_BROKEN;
+    *why = PROTOCOL_ORIGIN_BROKEN;
     return FLOW_BROKEN;
   }
   if (conn->client.is_shut && sent == STATUS_OK) {
@@ -280,9 +272,9 @@ static enum flow run_down(struct conn *conn, enum relay *why) {
 
 // --- both ---------------------------------------------------------------------------------
 
-enum relay relay_run(struct conn *conn) {
-  enum relay why = RELAY_WAIT;
-  for (unsigned turn = 0; turn < RELAY_MAX_TURNS; turn++) {
+static enum protocol_result run(struct conn *conn) {
+  enum protocol_result why = PROTOCOL_WAIT;
+  for (unsigned turn = 0; turn < MAX_TURNS; turn++) {
     enum flow up = run_up(conn, &why);
     enum flow down = FLOW_WAITS;
     if (up == FLOW_BROKEN) {
@@ -293,11 +285,13 @@ enum relay relay_run(struct conn *conn) {
       return why;
     }
     if (up == FLOW_ENDED && down == FLOW_ENDED) {
-      return RELAY_DONE;
+      return PROTOCOL_DONE;
     }
     if (up != FLOW_MOVED && down != FLOW_MOVED) {
-      return up == FLOW_ENDED || down == FLOW_ENDED ? RELAY_HALF : RELAY_WAIT;
+      return up == FLOW_ENDED || down == FLOW_ENDED ? PROTOCOL_HALF : PROTOCOL_WAIT;
     }
   }
-  return RELAY_AGAIN;
+  return PROTOCOL_AGAIN;
 }
+
+const struct protocol relay_protocol = {.run = run};

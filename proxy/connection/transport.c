@@ -2,6 +2,7 @@
 #include "proxy/connection/transport.h"
 
 #include <errno.h>
+#include <openssl/err.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -141,6 +142,15 @@ static long on_control(BIO *bio, int command, long number, void *pointer) {
   (void)number;
   (void)pointer;
   return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+void transport_end(struct conn *conn) {
+  if (!conn->client.is_shut) {
+    conn->client.is_shut = true;
+    ERR_clear_error();
+    (void)SSL_shutdown(transport_use(conn));
+    ERR_clear_error();
+  }
 }
 
 enum status transport_new(BIO **out, struct worker *worker) {

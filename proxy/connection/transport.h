@@ -34,4 +34,10 @@ enum status transport_receive(struct conn *conn);
 // STATUS_CLOSED: the connection is broken, and what was left is dropped.
 enum status transport_flush(struct conn *conn);
 
+// transport_end ends our direction in order, once: the close_notify is in conn->out.
+void transport_end(struct conn *conn);
+
+// transport_end ends our direction in order, once: the close_notify is in conn->out.
+void transport_end(struct conn *conn);
+
 #endif  // DEPUTY_PROXY_CONNECTION_TRANSPORT_H_
