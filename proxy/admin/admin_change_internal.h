@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// admin_change_internal: one change on its way, for the two that make it: admin_change.c
+// admin_change_internal: one change on its way, for the two that make it: admin_edit.c
 // (in a file of states) and admin_store.c (in a store).
 #ifndef DEPUTY_PROXY_ADMIN_ADMIN_CHANGE_INTERNAL_H_
 #define DEPUTY_PROXY_ADMIN_ADMIN_CHANGE_INTERNAL_H_
@@ -56,17 +56,7 @@ void admin_change_warn(struct admin_change *change, const char *format, ...)
 void admin_change_refuse(struct admin_change *change, enum status st, const char *why);
 void admin_change_answer(struct admin_change *change, bool is_kept, const char *known_as);
 
-// What admin_change.c knows of configured names.
+// admin_change_read_level reads the level that was asked for. STATUS_FORMAT.
 enum status admin_change_read_level(struct admin_change *change, struct errmsg *err);
-// admin_change_choose_level finds where a configured name shall go, as an index plus 1; is
-// it usable?
-enum status admin_change_choose_level(uint32_t *out, bool *out_is_usable,
-                                      struct admin_change *change, const struct certstore *store,
-                                      const struct cert_name *name, struct errmsg *err);
-// admin_change_find_fleet_level counts the names with something usable at the level that is
-// asked for, and finds its place; 0: no name has it. STATUS_FORMAT: not one place.
-enum status admin_change_find_fleet_level(uint32_t *out, size_t *out_num_usable,
-                                          const struct admin_change *change,
-                                          const struct certstore *store, struct errmsg *err);
 
 #endif  // DEPUTY_PROXY_ADMIN_ADMIN_CHANGE_INTERNAL_H_

@@ -10,6 +10,7 @@
 #include "certstore/store_switch.h"
 #include "common/base/clock.h"
 #include "proxy/admin/admin_change_internal.h"
+#include "proxy/admin/admin_edit.h"
 #include "proxy/admin/admin_view.h"
 
 #define BOTH_MEAN "\"%.200s\" means one %s in the configuration and another in the store: say more"
@@ -169,7 +170,7 @@ static enum status look_at_name(struct admin_store_change *own, const struct cer
   }
   const struct cert_name *name = certstore_find_exact(store, change->subject);
   CHECK(name != NULL);  // it was matched just now
-  TRY(admin_change_choose_level(&own->order.preferred, &is_usable, change, store, name, err));
+  TRY(admin_edit_choose_level(&own->order.preferred, &is_usable, change, store, name, err));
   (void)snprintf(own->to, sizeof(own->to), "%s",
                  name->levels[own->order.preferred - 1].chains[0]->label);
   own->order.beside.label = own->to;
@@ -191,7 +192,7 @@ static enum status look_at_fleet(struct admin_store_change *own, const struct ce
   size_t num_usable = 0;
 
   (void)certstore_names(store, &num);
-  TRY(admin_change_find_fleet_level(&own->order.preferred, &num_usable, own->change, store, err));
+  TRY(admin_edit_find_fleet_level(&own->order.preferred, &num_usable, own->change, store, err));
   if (read_store_level(&level, to, &unknown) != STATUS_OK && own->order.preferred == 0) {
     TRY(errmsg_set(err, STATUS_NOT_FOUND, "no name has a level \"%s\"", to));
   }
