@@ -2,23 +2,13 @@
 #include "bench/bench.h"
 
 #include <netdb.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/tls/tls_error.h"
 #include "version.h"
-
-int bench_usage(const char *name, const char *text, const struct option_row *table) {
-  (void)printf("usage: deputy-bench %s [options]\n\n%s\n", name, text);
-  options_print_help(stdout, table);
-  return 0;
-}
-
-int bench_fail(const char *name, enum status st, const struct errmsg *err) {
-  (void)fprintf(stderr, "deputy-bench %s: error: %s\n", name,
-                err->text[0] == '\0' ? status_name(st) : err->text);
-  return st == STATUS_CONFIG ? 2 : 1;
-}
 
 static enum status look_up(struct address *out, const char *host, uint16_t port,
                            struct errmsg *err) {
@@ -59,7 +49,8 @@ enum status bench_request(char out[BENCH_REQUEST_LEN], const char *path, const c
   return STATUS_OK;
 }
 
-json_t *bench_about(int argc, char **argv) {
+// What each summary begins with: program, version, BoringSSL, command line.
+static json_t *begin_summary(int argc, char **argv) {
   json_t *about = json_object();
   json_t *line = json_array();
   for (int i = 0; i < argc; i++) {
@@ -74,9 +65,40 @@ json_t *bench_about(int argc, char **argv) {
   return about;
 }
 
-void bench_print(json_t *summary) {
+static enum status run(void *options, const struct subcommand *subcommand, int argc, char **argv,
+                       struct errmsg *err) {
+  enum status st = STATUS_OK;
+  bool is_help = false;
+  json_t *summary = NULL;
+
+  TRY(options_parse(options, &is_help, subcommand->options, argc, argv, err));
+  if (is_help) {
+    (void)printf("usage: deputy-bench %s [options]\n\n%s\n\n", argv[0], subcommand->help);
+    options_print_help(stdout, subcommand->options);
+    return STATUS_OK;
+  }
+  summary = begin_summary(argc, argv);
+  TRY(subcommand->run(summary, options, err));
   (void)json_dumpf(summary, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
   (void)fputc('\n', stdout);
   (void)fflush(stdout);
+
+out:
   json_decref(summary);
+  return st;
+}
+
+int bench_main(const struct subcommand *subcommand, int argc, char **argv) {
+  struct errmsg err = {0};
+  void *options = calloc(1, subcommand->options_len);
+  const enum status st =
+      options == NULL ? STATUS_MEMORY : run(options, subcommand, argc, argv, &err);
+
+  free(options);
+  if (st != STATUS_OK) {
+    (void)fprintf(stderr, "deputy-bench %s: error: %s\n", argv[0],
+                  err.text[0] == '\0' ? status_name(st) : err.text);
+    return st == STATUS_CONFIG ? 2 : 1;
+  }
+  return 0;
 }

@@ -3,14 +3,13 @@
 // they share. main.c is the table of them.
 //
 // A subcommand prints one JSON object on standard output (its summary) and keeps
-// everything else on standard error. It returns main's exit code: 0 when the
-// measurement took place, however it went; 1 when it could not; 2 for the command
-// line.
+// everything else on standard error. main's exit code is 0 when the measurement took
+// place, however it went; 1 when it could not; 2 for the command line.
 #ifndef DEPUTY_BENCH_BENCH_H_
 #define DEPUTY_BENCH_BENCH_H_
 
 #include <jansson.h>
-#include <stdbool.h>
+#include <stddef.h>
 
 #include "bench/options.h"
 #include "common/base/errmsg.h"
@@ -19,24 +18,27 @@
 
 struct subcommand {
   const char *name;
-  const char *summary;
-  int (*run)(int argc, char **argv);  // argv[0] is the subcommand's name
+  const char *summary;               // one line
+  const char *help;                  // what it is for
+  const struct option_row *options;  // of a struct of options_len bytes
+  size_t options_len;
+  // run measures, and adds what it found to the summary.
+  enum status (*run)(json_t *summary, const void *options, struct errmsg *err);
 };
 
-int handshakes_main(int argc, char **argv);
-int decide_main(int argc, char **argv);
-int floor_main(int argc, char **argv);
-int keyserver_main(int argc, char **argv);
-int make_certificates_main(int argc, char **argv);
-int store_look_main(int argc, char **argv);
-int store_staples_main(int argc, char **argv);
-int store_switch_main(int argc, char **argv);
-int nss_main(int argc, char **argv);  // only where NSS is: DEPUTY_BENCH_HAS_NSS
+extern const struct subcommand decide_subcommand;
+extern const struct subcommand floor_subcommand;
+extern const struct subcommand handshakes_subcommand;
+extern const struct subcommand keyserver_subcommand;
+extern const struct subcommand make_certificates_subcommand;
+extern const struct subcommand nss_subcommand;  // only where NSS is: DEPUTY_BENCH_HAS_NSS
+extern const struct subcommand store_look_subcommand;
+extern const struct subcommand store_staples_subcommand;
+extern const struct subcommand store_switch_subcommand;
 
-// bench_usage prints a subcommand's --help; bench_fail the sentence of a failure, and
-// returns the exit code.
-int bench_usage(const char *name, const char *text, const struct option_row *table);
-int bench_fail(const char *name, enum status st, const struct errmsg *err);
+// bench_main reads the command line (argv[0] is the subcommand's name), runs and prints.
+// Returns the exit code.
+int bench_main(const struct subcommand *subcommand, int argc, char **argv);
 
 // bench_resolve reads "host:port", with a look into the resolver if it must be.
 enum status bench_resolve(struct address *out, const char *text, struct errmsg *err);
@@ -45,12 +47,5 @@ enum status bench_resolve(struct address *out, const char *text, struct errmsg *
 #define BENCH_REQUEST_LEN 4096
 enum status bench_request(char out[BENCH_REQUEST_LEN], const char *path, const char *host,
                           struct errmsg *err);
-
-// bench_about starts a summary: program, version, subcommand, BoringSSL, command
-// line. New reference.
-json_t *bench_about(int argc, char **argv);
-
-// bench_print prints a summary and gives its reference up.
-void bench_print(json_t *summary);
 
 #endif  // DEPUTY_BENCH_BENCH_H_

@@ -47,23 +47,25 @@ struct decide_options {
   bool is_without_dc;
 };
 
+// clang-format off
 static const struct option_row options[] = {
-    {"store", OPTION_TEXT, offsetof(struct decide_options, store), NULL, 0, 0, NULL, "the store",
-     true},
-    {"domain", OPTION_TEXT, offsetof(struct decide_options, domain), "bench.test", 0, 0, NULL,
-     "as make-certificates was told", false},
-    {"names", OPTION_COUNT, offsetof(struct decide_options, names), "8192", 1, 1000000, NULL,
-     "names to make hot", false},
-    {"every", OPTION_COUNT, offsetof(struct decide_options, every), "1", 1, 100000000, NULL,
-     "n0, nE, n2E, ... for E", false},
-    {"cache", OPTION_COUNT, offsetof(struct decide_options, cache), "8192", 8, 1000000, NULL,
-     "store.cache of the proxy; names that find no place are left out", false},
-    {"count", OPTION_COUNT, offsetof(struct decide_options, count), "1000000", 100, 100000000, NULL,
-     "decisions", false},
-    {"without-dc", OPTION_FLAG, offsetof(struct decide_options, is_without_dc), NULL, 0, 0, NULL,
-     "no name has a delegated credential", false},
-    {0},
+  {"store", OPTION_TEXT, offsetof(struct decide_options, store), .is_required = true,
+   .help = "the store"},
+  {"domain", OPTION_TEXT, offsetof(struct decide_options, domain), .fallback = "bench.test",
+   .help = "as make-certificates was told"},
+  {"names", OPTION_COUNT, offsetof(struct decide_options, names), .fallback = "8192", .min = 1,
+   .max = 1000000, .help = "names to make hot"},
+  {"every", OPTION_COUNT, offsetof(struct decide_options, every), .fallback = "1", .min = 1,
+   .max = 100000000, .help = "n0, nE, n2E, ... for E"},
+  {"cache", OPTION_COUNT, offsetof(struct decide_options, cache), .fallback = "8192", .min = 8,
+   .max = 1000000, .help = "store.cache of the proxy; names that find no place are left out"},
+  {"count", OPTION_COUNT, offsetof(struct decide_options, count), .fallback = "1000000", .min = 100,
+   .max = 100000000, .help = "decisions"},
+  {"without-dc", OPTION_FLAG, offsetof(struct decide_options, is_without_dc),
+   .help = "no name has a delegated credential"},
+  {0},
 };
+// clang-format on
 
 struct names {
   char (*texts)[NAME_ROOM];
@@ -412,7 +414,7 @@ static void tell(json_t *summary, struct stage *stage) {
   (void)json_object_set_new(summary, "p999_ns", json_integer(taken_ns[num * 999 / 1000]));
 }
 
-static enum status decide(json_t *summary, struct stage *stage) {
+static enum status measure(json_t *summary, struct stage *stage) {
   enum status st = STATUS_OK;
   TRY(set_stage(stage));
   TRY(fill(stage));
@@ -426,31 +428,24 @@ out:
   return st;
 }
 
-int decide_main(int argc, char **argv) {
-  struct decide_options o = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  enum status st = options_parse(&o, &is_done, options, argc, argv, &err);
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(argv[0], "Times the proxy's decision for hot names of a store.", options);
-  }
-  if (st != STATUS_OK) {
-    return bench_fail(argv[0], st, &err);
-  }
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   struct stage *stage = calloc(1, sizeof(*stage));
-  json_t *summary = bench_about(argc, argv);
-  st = stage == NULL ? STATUS_MEMORY : STATUS_OK;
+  enum status st = STATUS_MEMORY;
   if (stage != NULL) {
-    stage->options = &o;
-    st = decide(summary, stage);
-    err = stage->err;
+    stage->options = arg;
+    st = measure(summary, stage);
+    *err = stage->err;
     clear_stage(stage);
   }
   free(stage);
-  if (st != STATUS_OK) {
-    json_decref(summary);
-    return bench_fail(argv[0], st, &err);
-  }
-  bench_print(summary);
-  return 0;
+  return st;
 }
+
+const struct subcommand decide_subcommand = {
+    .name = "decide",
+    .summary = "what the proxy's decision for a hot name of a store costs",
+    .help = "Times the proxy's decision for hot names of a store.",
+    .options = options,
+    .options_len = sizeof(struct decide_options),
+    .run = run,
+};

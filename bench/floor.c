@@ -32,17 +32,14 @@ struct floor_options {
 #define FIELD(name) offsetof(struct floor_options, name)
 // clang-format off
 static const struct option_row table[] = {
-    {"rounds", OPTION_COUNT, FIELD(num_rounds), "9", 1, MAX_ROUNDS, NULL,
-     "rounds of each row; the median and the extremes are told", false},
-    {"round-time", OPTION_DURATION, FIELD(round_ms), "30ms", 1, 60000, NULL,
-     "CPU time of one round of one row", false},
-    {"only", OPTION_TEXT, FIELD(only), NULL, 0, 0, NULL,
-     "rows whose name begins so, as handshake or p256", false},
-    {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
-     "text to keep in the summary", false},
-    {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
-     "a line for each row on standard error", false},
-    {NULL, OPTION_END, 0, NULL, 0, 0, NULL, NULL, false},
+  {"rounds", OPTION_COUNT, FIELD(num_rounds), .fallback = "9", .min = 1, .max = MAX_ROUNDS,
+   .help = "rounds of each row; the median and the extremes are told"},
+  {"round-time", OPTION_DURATION, FIELD(round_ms), .fallback = "30ms", .min = 1, .max = 60000,
+   .help = "CPU time of one round of one row"},
+  {"only", OPTION_TEXT, FIELD(only), .help = "rows whose name begins so, as handshake or p256"},
+  {"label", OPTION_TEXT, FIELD(label), .help = "text to keep in the summary"},
+  {"progress", OPTION_FLAG, FIELD(shows_progress), .help = "a line for each row on standard error"},
+  {0},
 };
 // clang-format on
 
@@ -363,13 +360,16 @@ static enum status measure(struct bed *beds, const struct floor_options *o, stru
   return STATUS_OK;
 }
 
-static enum status run(const struct floor_options *o, int argc, char **argv, struct errmsg *err) {
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct floor_options *o = arg;
+  const struct sigaction action = {.sa_handler = on_signal};
   struct bed *beds = calloc(NUM_ROWS, sizeof(*beds));
-  json_t *about = bench_about(argc, argv);
   json_t *list = json_array();
   size_t num = 0;
 
+  (void)sigaction(SIGINT, &action, NULL);
+  (void)sigaction(SIGTERM, &action, NULL);
   if (beds == NULL) {
     st = STATUS_MEMORY;
     goto out;
@@ -396,11 +396,10 @@ static enum status run(const struct floor_options *o, int argc, char **argv, str
     }
   }
   if (o->label != NULL) {
-    (void)json_object_set_new(about, "label", json_string(o->label));
+    (void)json_object_set_new(summary, "label", json_string(o->label));
   }
-  (void)json_object_set(about, "rows", list);
-  (void)json_object_set_new(about, "interrupted", json_boolean(is_stopped));
-  bench_print(json_incref(about));
+  (void)json_object_set(summary, "rows", list);
+  (void)json_object_set_new(summary, "interrupted", json_boolean(is_stopped));
 
 out:
   for (size_t i = 0; beds != NULL && i < NUM_ROWS; i++) {
@@ -408,24 +407,14 @@ out:
   }
   free(beds);
   json_decref(list);
-  json_decref(about);
   return st;
 }
 
-int floor_main(int argc, char **argv) {
-  struct floor_options options = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  const struct sigaction action = {.sa_handler = on_signal};
-  enum status st = options_parse(&options, &is_done, table, argc, argv, &err);
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(
-        argv[0], "Measures the least CPU time that a handshake's work can cost here.\n", table);
-  }
-  (void)sigaction(SIGINT, &action, NULL);
-  (void)sigaction(SIGTERM, &action, NULL);
-  if (st == STATUS_OK) {
-    st = run(&options, argc, argv, &err);
-  }
-  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
-}
+const struct subcommand floor_subcommand = {
+    .name = "floor",
+    .summary = "the least that can be spent: handshakes in memory, bare crypto",
+    .help = "Measures the least CPU time that a handshake's work can cost here.",
+    .options = table,
+    .options_len = sizeof(struct floor_options),
+    .run = run,
+};

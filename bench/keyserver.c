@@ -9,6 +9,7 @@
 
 #include "bench/bench.h"
 #include "bench/key_load.h"
+#include "bench/run_options.h"
 #include "common/base/program.h"
 #include "common/tls/cert.h"
 #include "common/tls/context.h"
@@ -17,7 +18,7 @@
 #define MAX_KEYS 64U
 
 struct keyserver_options {
-  const char *target;
+  struct run_options run;
   const char *host;
   const char *ca;
   const char *certificate;
@@ -25,18 +26,8 @@ struct keyserver_options {
   const char *sign_certificates;
   const char *ski;
   const char *scheme;
-  const char *server_pid;
-  const char *label;
-  const char *raw;
-  int arrivals;
   int64_t connections;
   int64_t window;
-  double rate_per_s;
-  int64_t seed;
-  int64_t count;
-  int64_t duration_ms;
-  int64_t warmup;
-  int64_t timeout_ms;
   int64_t verify_every;
   bool pings;
   bool is_blind;
@@ -45,80 +36,62 @@ struct keyserver_options {
   bool is_holding;
   int64_t burst_ms;
   bool is_polling;
-  bool shows_progress;
 };
-
-static const char *const arrival_words[] = {"constant", "poisson", NULL};
 
 #define FIELD(name) offsetof(struct keyserver_options, name)
 // clang-format off
 static const struct option_row table[] = {
-    {"target", OPTION_TEXT, FIELD(target), NULL, 0, 0, NULL,
-     "HOST:PORT of the key server", true},
-    {"host", OPTION_TEXT, FIELD(host), "localhost", 0, 0, NULL,
-     "the name that its certificate must have", false},
-    {"ca", OPTION_TEXT, FIELD(ca), NULL, 0, 0, NULL,
-     "PEM file: the CA of the key server's certificate", true},
-    {"certificate", OPTION_TEXT, FIELD(certificate), NULL, 0, 0, NULL,
-     "PEM file: our own chain, as a client", true},
-    {"key", OPTION_TEXT, FIELD(key), NULL, 0, 0, NULL,
-     "PEM file: our own key", true},
-    {"sign-certificate", OPTION_TEXT, FIELD(sign_certificates), NULL, 0, 0, NULL,
-     "PEM files, with commas between them, of the certificates whose keys are to sign, in"
-     " turns", false},
-    {"ski", OPTION_TEXT, FIELD(ski), NULL, 0, 0, NULL,
-     "the signing key's identifier, 40 hex digits, instead of a certificate; needs --scheme, and"
-     " nothing is checked", false},
-    {"scheme", OPTION_TEXT, FIELD(scheme), NULL, 0, 0, NULL,
-     "signature scheme, as rsa_pss_rsae_sha256 (default: what TLS 1.3 wants of the key)", false},
-    {"ping", OPTION_FLAG, FIELD(pings), NULL, 0, 0, NULL,
-     "pings instead of signatures: the round trip with the framing", false},
-    {"blind", OPTION_FLAG, FIELD(is_blind), NULL, 0, 0, NULL,
-     "send the bare digest, as a foreign client would, not the message with it", false},
-    {"unpadded", OPTION_FLAG, FIELD(is_unpadded), NULL, 0, 0, NULL,
-     "leave the padding of requests out", false},
-    {"connections", OPTION_COUNT, FIELD(connections), "1", 1, KEY_LOAD_MAX_CONNECTIONS, NULL,
-     "connections", false},
-    {"window", OPTION_COUNT, FIELD(window), NULL, 1, KEY_LOAD_MAX_WINDOW, NULL,
-     "requests in flight on each connection (default 1); with --rate, at most so many (default"
-     " 1024)", false},
-    {"rate", OPTION_NUMBER, FIELD(rate_per_s), NULL, 0.001, 1e6, NULL,
-     "open loop: requests per second, over all connections; latency counts from when each was"
-     " due", false},
-    {"arrivals", OPTION_WORD, FIELD(arrivals), "constant", 0, 0, arrival_words,
-     "with --rate, how they are spaced", false},
-    {"seed", OPTION_COUNT, FIELD(seed), "1", 0, 1e15, NULL,
-     "of Poisson arrivals: the same seed, the same times", false},
-    {"count", OPTION_COUNT, FIELD(count), NULL, 1, 1e12, NULL,
-     "requests to measure (default 1000, unless there is a duration)", false},
-    {"duration", OPTION_DURATION, FIELD(duration_ms), NULL, 1, 86400000, NULL,
-     "stop sending requests after this time", false},
-    {"warmup", OPTION_COUNT, FIELD(warmup), "0", 0, 1e9, NULL,
-     "requests first that are not counted", false},
-    {"timeout", OPTION_DURATION, FIELD(timeout_ms), "5s", 1, 3600000, NULL,
-     "for a connection to open, and for each answer", false},
-    {"verify", OPTION_COUNT, FIELD(verify_every), "100", 0, 1e9, NULL,
-     "check one of N signatures; 0: never", false},
-    {"tls12", OPTION_FLAG, FIELD(allows_tls12), NULL, 0, 0, NULL,
-     "allow TLS 1.2, for foreign key servers", false},
-    {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
-     "process ids of the server, with commas between them: their CPU time in the measured part"
-     " goes into the summary", false},
-    {"hold", OPTION_FLAG, FIELD(is_holding), NULL, 0, 0, NULL,
-     "ask nothing: keep the connections open and idle, for --duration or until a signal;"
-     " 'holding N' on standard error when all are open", false},
-    {"burst", OPTION_DURATION, FIELD(burst_ms), NULL, 1, 60000, NULL,
-     "stop the processes of --server-pid (SIGSTOP), send a window of requests on each connection,"
-     " let them go on and look away for so long: the server then works alone", false},
-    {"poll", OPTION_FLAG, FIELD(is_polling), NULL, 0, 0, NULL,
-     "never sleep, so that a server on the same machine is not charged for waking us", false},
-    {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
-     "file for one JSON line per request", false},
-    {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
-     "text to keep in the summary", false},
-    {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
-     "a line each second on standard error", false},
-    {NULL, OPTION_END, 0, NULL, 0, 0, NULL, NULL, false},
+  {"target", OPTION_TEXT, FIELD(run.target), .is_required = true,
+   .help = "HOST:PORT of the key server"},
+  {"host", OPTION_TEXT, FIELD(host), .fallback = "localhost",
+   .help = "the name that its certificate must have"},
+  {"ca", OPTION_TEXT, FIELD(ca), .is_required = true,
+   .help = "PEM file: the CA of the key server's certificate"},
+  {"certificate", OPTION_TEXT, FIELD(certificate), .is_required = true,
+   .help = "PEM file: our own chain, as a client"},
+  {"key", OPTION_TEXT, FIELD(key), .is_required = true, .help = "PEM file: our own key"},
+  {"sign-certificate", OPTION_TEXT, FIELD(sign_certificates),
+   .help = "PEM files, with commas between them, of the certificates whose keys are to sign, in "
+           "turns"},
+  {"ski", OPTION_TEXT, FIELD(ski),
+   .help = "the signing key's identifier, 40 hex digits, instead of a certificate; needs "
+           "--scheme, and nothing is checked"},
+  {"scheme", OPTION_TEXT, FIELD(scheme),
+   .help = "signature scheme, as rsa_pss_rsae_sha256 (default: what TLS 1.3 wants of the key)"},
+  {"ping", OPTION_FLAG, FIELD(pings),
+   .help = "pings instead of signatures: the round trip with the framing"},
+  {"blind", OPTION_FLAG, FIELD(is_blind),
+   .help = "send the bare digest, as a foreign client would, not the message with it"},
+  {"unpadded", OPTION_FLAG, FIELD(is_unpadded), .help = "leave the padding of requests out"},
+  {"connections", OPTION_COUNT, FIELD(connections), .fallback = "1", .min = 1,
+   .max = KEY_LOAD_MAX_CONNECTIONS, .help = "connections"},
+  {"window", OPTION_COUNT, FIELD(window), .min = 1, .max = KEY_LOAD_MAX_WINDOW,
+   .help = "requests in flight on each connection (default 1); with --rate, at most so many "
+           "(default 1024)"},
+  {"rate", OPTION_NUMBER, FIELD(run.rate_per_s), .min = 0.001, .max = 1e6,
+   .help = "open loop: requests per second, over all connections; latency counts from when each "
+           "was due"},
+  RUN_PACE_OPTION_ROWS(struct keyserver_options),
+  {"count", OPTION_COUNT, FIELD(run.count), .min = 1, .max = 1e12,
+   .help = "requests to measure (default 1000, unless there is a duration)"},
+  {"duration", OPTION_DURATION, FIELD(run.duration_ms), .min = 1, .max = 86400000,
+   .help = "stop sending requests after this time"},
+  RUN_WARMUP_OPTION_ROW(struct keyserver_options, "request"),
+  {"timeout", OPTION_DURATION, FIELD(run.timeout_ms), .fallback = "5s", .min = 1, .max = 3600000,
+   .help = "for a connection to open, and for each answer"},
+  {"verify", OPTION_COUNT, FIELD(verify_every), .fallback = "100", .min = 0, .max = 1e9,
+   .help = "check one of N signatures; 0: never"},
+  {"tls12", OPTION_FLAG, FIELD(allows_tls12), .help = "allow TLS 1.2, for foreign key servers"},
+  {"hold", OPTION_FLAG, FIELD(is_holding),
+   .help = "ask nothing: keep the connections open and idle, for --duration or until a signal; "
+           "'holding N' on standard error when all are open"},
+  {"burst", OPTION_DURATION, FIELD(burst_ms), .min = 1, .max = 60000,
+   .help = "stop the processes of --server-pid (SIGSTOP), send a window of requests on each "
+           "connection, let them go on and look away for so long: the server then works alone"},
+  {"poll", OPTION_FLAG, FIELD(is_polling),
+   .help = "never sleep, so that a server on the same machine is not charged for waking us"},
+  RUN_REPORT_OPTION_ROWS(struct keyserver_options, "request"),
+  {0},
 };
 // clang-format on
 
@@ -217,11 +190,11 @@ out:
 }
 
 static enum status check_modes(const struct keyserver_options *o, struct errmsg *err) {
-  if (o->is_holding && (o->count > 0 || o->rate_per_s > 0 || o->burst_ms > 0)) {
+  if (o->is_holding && (o->run.count > 0 || o->run.rate_per_s > 0 || o->burst_ms > 0)) {
     return errmsg_set(err, STATUS_CONFIG,
                       "--hold asks nothing: no --count, --rate or --burst with it");
   }
-  if (o->burst_ms > 0 && (o->server_pid == NULL || o->rate_per_s > 0)) {
+  if (o->burst_ms > 0 && (o->run.server_pid == NULL || o->run.rate_per_s > 0)) {
     return errmsg_set(err, STATUS_CONFIG,
                       "--burst needs --server-pid, whom to stop, and takes no --rate");
   }
@@ -234,7 +207,7 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
   struct tls_identity identity = {.ca = (char *)(uintptr_t)o->ca,
                                   .certificate = (char *)(uintptr_t)o->certificate,
                                   .key = (char *)(uintptr_t)o->key};
-  const int64_t window = o->rate_per_s > 0 ? 1024 : 1;
+  const int64_t window = o->run.rate_per_s > 0 ? 1024 : 1;
 
   plan->load = (struct key_load_options){
       .host = o->host,
@@ -243,18 +216,18 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
       .is_unpadded = o->is_unpadded,
       .connections = o->connections,
       .window = o->window > 0 ? o->window : window,
-      .rate_per_s = o->rate_per_s,
-      .pacer = o->arrivals == 0 ? PACER_CONSTANT : PACER_POISSON,
-      .seed = (uint64_t)o->seed,
-      .count = o->count == 0 && o->duration_ms == 0 ? DEFAULT_COUNT : o->count,
-      .duration_ms = o->duration_ms,
-      .warmup = o->warmup,
-      .timeout_ms = o->timeout_ms,
+      .rate_per_s = o->run.rate_per_s,
+      .pacer = run_pacer(&o->run),
+      .seed = (uint64_t)o->run.seed,
+      .count = run_count(&o->run, DEFAULT_COUNT),
+      .duration_ms = o->run.duration_ms,
+      .warmup = o->run.warmup,
+      .timeout_ms = o->run.timeout_ms,
       .verify_every = o->verify_every,
       .is_holding = o->is_holding,
       .burst_ms = o->burst_ms,
       .is_polling = o->is_polling,
-      .shows_progress = o->shows_progress,
+      .shows_progress = o->run.shows_progress,
   };
   if (plan->load.connections * plan->load.window > KEY_LOAD_MAX_FLIGHTS) {
     st = errmsg_set(err, STATUS_CONFIG, "--connections times --window is over %d",
@@ -262,7 +235,7 @@ static enum status fill_plan(struct plan *plan, const struct keyserver_options *
     goto out;
   }
   TRY(check_modes(o, err));
-  TRY(bench_resolve(&plan->load.target, o->target, err));
+  TRY(bench_resolve(&plan->load.target, o->run.target, err));
   TRY(read_keys(plan, o, err));
   plan->load.num_keys = plan->num_keys;
   TRY(tls_context_client(&plan->load.ctx, &identity, o->allows_tls12, err));
@@ -278,23 +251,11 @@ static void plan_cleanup(struct plan *plan) {
   SSL_CTX_free(plan->load.ctx);
 }
 
-static json_t *describe(const struct keyserver_options *o, const struct plan *plan, int argc,
-                        char **argv) {
-  char target[ADDRESS_TEXT_LEN];
-  json_t *about = bench_about(argc, argv);
-  if (o->label != NULL) {
-    (void)json_object_set_new(about, "label", json_string(o->label));
-  }
-  (void)json_object_set_new(about, "target",
-                            json_string(address_format(target, &plan->load.target)));
-  (void)json_object_set_new(about, "loop", json_string(o->rate_per_s > 0 ? "open" : "closed"));
-  if (o->rate_per_s > 0) {
-    (void)json_object_set_new(about, "rate_per_s", json_real(o->rate_per_s));
-  }
+static void describe(json_t *about, const struct keyserver_options *o, const struct plan *plan) {
+  run_describe(about, &o->run, &plan->load.target);
   (void)json_object_set_new(about, "connections", json_integer(plan->load.connections));
   (void)json_object_set_new(about, "window", json_integer(plan->load.window));
   (void)json_object_set_new(about, "verify_every", json_integer(o->verify_every));
-  return about;
 }
 
 static void add_result(json_t *summary, const struct key_load_result *result) {
@@ -307,51 +268,38 @@ static void add_result(json_t *summary, const struct key_load_result *result) {
   (void)json_object_set_new(latencies, "connection", recorder_latency_json(&result->connect));
 }
 
-static enum status run(const struct keyserver_options *o, int argc, char **argv,
-                       struct errmsg *err) {
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct keyserver_options *o = arg;
   struct plan plan = {0};
   struct key_load_result *result = calloc(1, sizeof(*result));
   struct recorder *recorder = NULL;
-  json_t *about = NULL;
 
   if (result == NULL) {
     return STATUS_MEMORY;
   }
   TRY(fill_plan(&plan, o, err));
-  TRY(recorder_new(&recorder, o->raw, err));
-  if (o->server_pid != NULL) {
-    TRY(proc_cpu_parse(&recorder->server, o->server_pid, err));
-  }
-  about = describe(o, &plan, argc, argv);
-  recorder_write_run(recorder, about);
+  TRY(run_open(&recorder, &o->run, err));
+  describe(summary, o, &plan);
+  recorder_write_run(recorder, summary);
   (void)program_raise_nofile();
   TRY(key_load_run(result, &plan.load, recorder, err));
   TRY(recorder_close(recorder, err));
-  recorder_summary(recorder, "request", about);
-  add_result(about, result);
-  bench_print(about);
-  about = NULL;
+  recorder_summary(recorder, "request", summary);
+  add_result(summary, result);
 
 out:
-  json_decref(about);
   recorder_free(recorder);
   plan_cleanup(&plan);
   free(result);
   return st;
 }
 
-int keyserver_main(int argc, char **argv) {
-  struct keyserver_options options = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  enum status st = options_parse(&options, &is_done, table, argc, argv, &err);
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(
-        argv[0], "Measures signatures (or pings) of one key server, over mutual TLS.\n", table);
-  }
-  if (st == STATUS_OK) {
-    st = run(&options, argc, argv, &err);
-  }
-  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
-}
+const struct subcommand keyserver_subcommand = {
+    .name = "keyserver",
+    .summary = "signatures and pings of a key server, over its own protocol",
+    .help = "Measures signatures (or pings) of one key server, over mutual TLS.",
+    .options = table,
+    .options_len = sizeof(struct keyserver_options),
+    .run = run,
+};

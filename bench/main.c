@@ -7,27 +7,21 @@
 #include "bench/bench.h"
 #include "version.h"
 
-static const struct subcommand subcommands[] = {
-    {"handshakes", "TLS 1.3 handshakes by a light client that knows delegated credentials",
-     handshakes_main},
+static const struct subcommand *const subcommands[] = {
+    &handshakes_subcommand,
 #if DEPUTY_BENCH_HAS_NSS
-    {"nss", "TLS 1.3 handshakes by NSS, which checks all that Firefox would", nss_main},
+    &nss_subcommand,
 #endif
-    {"keyserver", "signatures and pings of a key server, over its own protocol", keyserver_main},
-    {"make-certificates", "a million names with real leaves, for a store", make_certificates_main},
-    {"make-staples", "an OCSP response for each leaf of such a store", store_staples_main},
-    {"decide", "what the proxy's decision for a hot name of a store costs", decide_main},
-    {"switch-store", "switches a CA of a store, and asks a proxy's workers about it",
-     store_switch_main},
-    {"store", "what a look into a certificate store costs", store_look_main},
-    {"floor", "the least that can be spent: handshakes in memory, bare crypto", floor_main},
+    &keyserver_subcommand,  &make_certificates_subcommand, &store_staples_subcommand,
+    &decide_subcommand,     &store_switch_subcommand,      &store_look_subcommand,
+    &floor_subcommand,
 };
 #define NUM_SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
 static void print_usage(FILE *file) {
   (void)fprintf(file, "usage: deputy-bench SUBCOMMAND [options]\n\n");
   for (size_t i = 0; i < NUM_SUBCOMMANDS; i++) {
-    (void)fprintf(file, "  %-18s %s\n", subcommands[i].name, subcommands[i].summary);
+    (void)fprintf(file, "  %-18s %s\n", subcommands[i]->name, subcommands[i]->summary);
   }
   (void)fprintf(file,
                 "\n'deputy-bench SUBCOMMAND --help' has the options; --version the version.\n"
@@ -45,8 +39,8 @@ int main(int argc, char **argv) {
     return 0;
   }
   for (size_t i = 0; i < NUM_SUBCOMMANDS; i++) {
-    if (strcmp(subcommands[i].name, name) == 0) {
-      return subcommands[i].run(argc - 1, argv + 1);
+    if (strcmp(subcommands[i]->name, name) == 0) {
+      return bench_main(subcommands[i], argc - 1, argv + 1);
     }
   }
   if (name[0] != '\0') {

@@ -57,39 +57,41 @@ struct make_options {
 
 static const char *const formats[] = {"der", "pem", NULL};
 static const char *const profiles[] = {"lean", "public", NULL};
+// clang-format off
 static const struct option_row options[] = {
-    {"count", OPTION_COUNT, offsetof(struct make_options, count), "1000", 1, 100000000, NULL,
-     "names", false},
-    {"out", OPTION_TEXT, offsetof(struct make_options, out), NULL, 0, 0, NULL,
-     "the folder to write to", true},
-    {"seed", OPTION_TEXT, offsetof(struct make_options, seed), "deputy", 0, 0, NULL,
-     "what all keys and signatures come from", false},
-    {"domain", OPTION_TEXT, offsetof(struct make_options, domain), "bench.test", 0, 0, NULL,
-     "names are n0.DOMAIN, n1.DOMAIN, ...", false},
-    {"days", OPTION_COUNT, offsetof(struct make_options, days), "90", 1, 36500, NULL,
-     "validity of a leaf, from today on", false},
-    {"format", OPTION_WORD, offsetof(struct make_options, format), "der", 0, 0, formats,
-     "der: certificates one after the other; pem: the same as text", false},
-    {"profile", OPTION_WORD, offsetof(struct make_options, profile), "lean", 0, 0, profiles,
-     "lean: what is needed; public: with all that leaves of public CAs have, at its true length "
-     "(policy, OCSP and CRL addresses, two SCTs)",
-     false},
-    {"keys", OPTION_COUNT, offsetof(struct make_options, num_keys), "0", 0, 100000000, NULL,
-     "write the private keys of so many names", false},
-    {"key-every", OPTION_COUNT, offsetof(struct make_options, key_every), "1", 1, 100000000, NULL,
-     "of n0, nE, n2E, ... for E", false},
-    {"bundles", OPTION_COUNT, offsetof(struct make_options, num_bundles), "0", 0, 100000000, NULL,
-     "write the first primaries with their keys, a file each", false},
-    {"must-staple", OPTION_FLAG, offsetof(struct make_options, is_must_staple), NULL, 0, 0, NULL,
-     "leaves demand a staple (RFC 7633)", false},
-    {"ocsp", OPTION_TEXT, offsetof(struct make_options, ocsp_url), NULL, 0, 0, NULL,
-     "URL of the responder that leaves name", false},
-    {"crl", OPTION_TEXT, offsetof(struct make_options, crl_url), NULL, 0, 0, NULL,
-     "URL of the revocation list that leaves name", false},
-    {"progress", OPTION_FLAG, offsetof(struct make_options, shows_progress), NULL, 0, 0, NULL,
-     "say on standard error how far it is", false},
-    {0},
+  {"count", OPTION_COUNT, offsetof(struct make_options, count), .fallback = "1000", .min = 1,
+   .max = 100000000, .help = "names"},
+  {"out", OPTION_TEXT, offsetof(struct make_options, out), .is_required = true,
+   .help = "the folder to write to"},
+  {"seed", OPTION_TEXT, offsetof(struct make_options, seed), .fallback = "deputy",
+   .help = "what all keys and signatures come from"},
+  {"domain", OPTION_TEXT, offsetof(struct make_options, domain), .fallback = "bench.test",
+   .help = "names are n0.DOMAIN, n1.DOMAIN, ..."},
+  {"days", OPTION_COUNT, offsetof(struct make_options, days), .fallback = "90", .min = 1,
+   .max = 36500, .help = "validity of a leaf, from today on"},
+  {"format", OPTION_WORD, offsetof(struct make_options, format), .fallback = "der",
+   .words = formats, .help = "der: certificates one after the other; pem: the same as text"},
+  {"profile", OPTION_WORD, offsetof(struct make_options, profile), .fallback = "lean",
+   .words = profiles,
+   .help = "lean: what is needed; public: with all that leaves of public CAs have, at its true "
+           "length (policy, OCSP and CRL addresses, two SCTs)"},
+  {"keys", OPTION_COUNT, offsetof(struct make_options, num_keys), .fallback = "0", .min = 0,
+   .max = 100000000, .help = "write the private keys of so many names"},
+  {"key-every", OPTION_COUNT, offsetof(struct make_options, key_every), .fallback = "1", .min = 1,
+   .max = 100000000, .help = "of n0, nE, n2E, ... for E"},
+  {"bundles", OPTION_COUNT, offsetof(struct make_options, num_bundles), .fallback = "0", .min = 0,
+   .max = 100000000, .help = "write the first primaries with their keys, a file each"},
+  {"must-staple", OPTION_FLAG, offsetof(struct make_options, is_must_staple),
+   .help = "leaves demand a staple (RFC 7633)"},
+  {"ocsp", OPTION_TEXT, offsetof(struct make_options, ocsp_url),
+   .help = "URL of the responder that leaves name"},
+  {"crl", OPTION_TEXT, offsetof(struct make_options, crl_url),
+   .help = "URL of the revocation list that leaves name"},
+  {"progress", OPTION_FLAG, offsetof(struct make_options, shows_progress),
+   .help = "say on standard error how far it is"},
+  {0},
 };
+// clang-format on
 
 // What one thread makes: a level.
 struct maker {
@@ -294,37 +296,37 @@ static enum status make_all(struct maker makers[NUM_LEVELS], struct errmsg *err)
   return started == NUM_LEVELS ? st : errmsg_set(err, STATUS_SYSTEM, "no thread can be started");
 }
 
-int make_certificates_main(int argc, char **argv) {
-  struct make_options o = {0};
-  struct maker makers[NUM_LEVELS] = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct make_options *o = arg;
+  struct maker makers[NUM_LEVELS] = {0};
   int64_t began_us = clock_monotonic_us();
   int64_t today_s = clock_wall_s() / DAY_S * DAY_S;
 
-  TRY(options_parse(&o, &is_done, options, argc, argv, &err));
-  if (is_done) {
-    return bench_usage(argv[0], "Makes names with a primary and a backup leaf each, really signed.",
-                       options);
-  }
-  TRY(prepare_folders(&o, &err));
+  TRY(prepare_folders(o, err));
   for (unsigned i = 0; i < NUM_LEVELS; i++) {
-    TRY(maker_init(&makers[i], &o, i, today_s, &err));
+    TRY(maker_init(&makers[i], o, i, today_s, err));
   }
-  TRY(write_roots(&o, makers, &err));
-  TRY(make_all(makers, &err));
-  json_t *summary = bench_about(argc, argv);
+  TRY(write_roots(o, makers, err));
+  TRY(make_all(makers, err));
   double seconds = (double)(clock_monotonic_us() - began_us) / 1e6;
-  (void)json_object_set_new(summary, "names", json_integer((json_int_t)o.count));
+  (void)json_object_set_new(summary, "names", json_integer((json_int_t)o->count));
   (void)json_object_set_new(summary, "seconds", json_real(seconds));
   (void)json_object_set_new(summary, "leaves_per_second",
-                            json_real(NUM_LEVELS * (double)o.count / seconds));
-  bench_print(summary);
+                            json_real(NUM_LEVELS * (double)o->count / seconds));
 
 out:
   for (size_t i = 0; i < NUM_LEVELS; i++) {
     fake_ca_cleanup(&makers[i].ca);
   }
-  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
+  return st;
 }
+
+const struct subcommand make_certificates_subcommand = {
+    .name = "make-certificates",
+    .summary = "a million names with real leaves, for a store",
+    .help = "Makes names with a primary and a backup leaf each, really signed.",
+    .options = options,
+    .options_len = sizeof(struct make_options),
+    .run = run,
+};

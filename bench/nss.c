@@ -13,6 +13,7 @@
 #include "bench/nss_client.h"
 #include "bench/pacer.h"
 #include "bench/recorder.h"
+#include "bench/run_options.h"
 #include "common/base/program.h"
 
 #define DEFAULT_COUNT 100
@@ -20,80 +21,53 @@
 #define LATE_NS 1000000
 
 struct nss_options {
-  const char *target;
+  struct run_options run;
   const char *server_name;
   const char *ca;
-  const char *label;
-  const char *server_pid;
-  const char *raw;
   const char *path;
   int dc;
-  int arrivals;
   int64_t concurrency;
-  double rate_per_s;
-  int64_t seed;
-  int64_t count;
-  int64_t duration_ms;
-  int64_t warmup;
-  int64_t timeout_ms;
   int64_t num_tickets;
   int64_t num_requests;
   bool resumes;
   bool primes_with_request;
-  bool shows_progress;
 };
 
 static const char *const dc_words[] = {"on", "off", NULL};
-static const char *const arrival_words[] = {"constant", "poisson", NULL};
 
 #define FIELD(name) offsetof(struct nss_options, name)
 // clang-format off
 static const struct option_row table[] = {
-    {"target", OPTION_TEXT, FIELD(target), NULL, 0, 0, NULL,
-     "HOST:PORT of the server", true},
-    {"server-name", OPTION_TEXT, FIELD(server_name), "localhost", 0, 0, NULL,
-     "SNI, and the name that is verified", false},
-    {"ca", OPTION_TEXT, FIELD(ca), NULL, 0, 0, NULL,
-     "PEM file of trusted CAs; without it the chain is not verified (all else is)", false},
-    {"dc", OPTION_WORD, FIELD(dc), "on", 0, 0, dc_words,
-     "offer delegated credentials (extension 34)", false},
-    {"count", OPTION_COUNT, FIELD(count), NULL, 1, 1e9, NULL,
-     "handshakes to measure (default 100, unless there is a duration)", false},
-    {"duration", OPTION_DURATION, FIELD(duration_ms), NULL, 1, 86400000, NULL,
-     "stop starting handshakes after this time", false},
-    {"warmup", OPTION_COUNT, FIELD(warmup), "0", 0, 1e9, NULL,
-     "handshakes first that are not counted", false},
-    {"concurrency", OPTION_COUNT, FIELD(concurrency), NULL, 1, THREADS_MAX, NULL,
-     "threads, each with one connection at a time (default 1; with --rate 64)", false},
-    {"rate", OPTION_NUMBER, FIELD(rate_per_s), NULL, 0.001, 1e5, NULL,
-     "open loop: handshakes started per second, as far as there are threads; latency counts"
-     " from when each was due", false},
-    {"arrivals", OPTION_WORD, FIELD(arrivals), "constant", 0, 0, arrival_words,
-     "with --rate, how they are spaced", false},
-    {"seed", OPTION_COUNT, FIELD(seed), "1", 0, 1e15, NULL,
-     "of Poisson arrivals: the same seed, the same times", false},
-    {"timeout", OPTION_DURATION, FIELD(timeout_ms), "10s", 1, 3600000, NULL,
-     "for a handshake from its start, and for each wait for a response", false},
-    {"resume", OPTION_FLAG, FIELD(resumes), NULL, 0, 0, NULL,
-     "resume sessions: got by full handshakes before", false},
-    {"tickets", OPTION_COUNT, FIELD(num_tickets), "4", 1, 1000, NULL,
-     "with --resume: sessions that take turns", false},
-    {"prime-request", OPTION_FLAG, FIELD(primes_with_request), NULL, 0, 0, NULL,
-     "with --resume: ask for --path once to get a ticket", false},
-    {"requests", OPTION_COUNT, FIELD(num_requests), "0", 0, 1e9, NULL,
-     "HTTP/1.1 GETs on each connection, each read to its end", false},
-    {"path", OPTION_TEXT, FIELD(path), "/", 0, 0, NULL,
-     "what the GETs ask for", false},
-    {"raw", OPTION_TEXT, FIELD(raw), NULL, 0, 0, NULL,
-     "file for one JSON line per handshake", false},
-    {"server-pid", OPTION_TEXT, FIELD(server_pid), NULL, 0, 0, NULL,
-     "process ids of the server, with commas between them: their CPU time in the measured part"
-     " goes into the summary", false},
-    {"label", OPTION_TEXT, FIELD(label), NULL, 0, 0, NULL,
-     "text to keep in the summary", false},
-    {"progress", OPTION_FLAG, FIELD(shows_progress), NULL, 0, 0, NULL,
-     "a line each second on standard error", false},
-    {NULL, OPTION_END, 0, NULL, 0, 0, NULL, NULL, false},
+  {"target", OPTION_TEXT, FIELD(run.target), .is_required = true, .help = "HOST:PORT of the server"},
+  {"server-name", OPTION_TEXT, FIELD(server_name), .fallback = "localhost",
+   .help = "SNI, and the name that is verified"},
+  {"ca", OPTION_TEXT, FIELD(ca),
+   .help = "PEM file of trusted CAs; without it the chain is not verified (all else is)"},
+  {"dc", OPTION_WORD, FIELD(dc), .fallback = "on", .words = dc_words,
+   .help = "offer delegated credentials (extension 34)"},
+  {"count", OPTION_COUNT, FIELD(run.count), .min = 1, .max = 1e9,
+   .help = "handshakes to measure (default 100, unless there is a duration)"},
+  {"duration", OPTION_DURATION, FIELD(run.duration_ms), .min = 1, .max = 86400000,
+   .help = "stop starting handshakes after this time"},
+  RUN_WARMUP_OPTION_ROW(struct nss_options, "handshake"),
+  {"concurrency", OPTION_COUNT, FIELD(concurrency), .min = 1, .max = THREADS_MAX,
+   .help = "threads, each with one connection at a time (default 1; with --rate 64)"},
+  {"rate", OPTION_NUMBER, FIELD(run.rate_per_s), .min = 0.001, .max = 1e5,
+   .help = "open loop: handshakes started per second, as far as there are threads; latency "
+           "counts from when each was due"},
+  RUN_PACE_OPTION_ROWS(struct nss_options),
+  {"timeout", OPTION_DURATION, FIELD(run.timeout_ms), .fallback = "10s", .min = 1, .max = 3600000,
+   .help = "for a handshake from its start, and for each wait for a response"},
+  {"resume", OPTION_FLAG, FIELD(resumes), .help = "resume sessions: got by full handshakes before"},
+  {"tickets", OPTION_COUNT, FIELD(num_tickets), .fallback = "4", .min = 1, .max = 1000,
+   .help = "with --resume: sessions that take turns"},
+  {"prime-request", OPTION_FLAG, FIELD(primes_with_request),
+   .help = "with --resume: ask for --path once to get a ticket"},
+  {"requests", OPTION_COUNT, FIELD(num_requests), .fallback = "0", .min = 0, .max = 1e9,
+   .help = "HTTP/1.1 GETs on each connection, each read to its end"},
+  {"path", OPTION_TEXT, FIELD(path), .fallback = "/", .help = "what the GETs ask for"},
+  RUN_REPORT_OPTION_ROWS(struct nss_options, "handshake"),
+  {0},
 };
 // clang-format on
 
@@ -125,8 +99,8 @@ struct turn {
 
 static bool has_left(const struct team *team, int64_t due_ns) {
   const struct nss_options *o = team->options;
-  const int64_t count = o->count == 0 && o->duration_ms == 0 ? DEFAULT_COUNT : o->count;
-  if (count > 0 && team->num_begun >= count + o->warmup) {
+  const int64_t count = run_count(&o->run, DEFAULT_COUNT);
+  if (count > 0 && team->num_begun >= count + o->run.warmup) {
     return false;
   }
   return team->deadline_ns == 0 || due_ns < team->deadline_ns;
@@ -135,21 +109,21 @@ static bool has_left(const struct team *team, int64_t due_ns) {
 // The first measured handshake starts the clocks; `due_ns` is when it is to begin.
 static void start_measuring(struct team *team, int64_t due_ns) {
   const struct nss_options *o = team->options;
-  if (team->num_begun >= o->warmup && team->recorder->measure_start_ns == 0) {
+  if (team->num_begun >= o->run.warmup && team->recorder->measure_start_ns == 0) {
     recorder_start_measuring(team->recorder);
-    if (o->duration_ms > 0) {
-      team->deadline_ns = due_ns + o->duration_ms * 1000000;
+    if (o->run.duration_ms > 0) {
+      team->deadline_ns = due_ns + o->run.duration_ms * 1000000;
     }
   }
 }
 
 static bool take_turn(struct team *team, struct turn *out) {
   const struct nss_options *o = team->options;
-  const bool is_open = o->rate_per_s > 0;
+  const bool is_open = o->run.rate_per_s > 0;
   (void)pthread_mutex_lock(&team->lock);
   if (is_open && !team->has_pacer) {
-    pacer_init(&team->pacer, o->arrivals == 0 ? PACER_CONSTANT : PACER_POISSON, o->rate_per_s,
-               recorder_now_ns(), (uint64_t)o->seed);
+    pacer_init(&team->pacer, run_pacer(&o->run), o->run.rate_per_s, recorder_now_ns(),
+               (uint64_t)o->run.seed);
     team->has_pacer = true;
   }
   const int64_t due_ns = is_open ? pacer_due_ns(&team->pacer) : recorder_now_ns();
@@ -158,7 +132,7 @@ static bool take_turn(struct team *team, struct turn *out) {
   if (has_turn) {
     *out = (struct turn){.number = team->num_begun,
                          .scheduled_ns = is_open ? due_ns : 0,
-                         .is_warmup = team->num_begun < o->warmup};
+                         .is_warmup = team->num_begun < o->run.warmup};
     team->num_begun += 1;
     if (is_open) {
       pacer_take(&team->pacer);
@@ -268,7 +242,7 @@ static bool wait_for_team(struct team *team, const sigset_t *signals) {
       is_interrupted = true;
       atomic_store(&team->stop, true);
     }
-    if (team->options->shows_progress && recorder_now_ns() - shown_ns >= 1000000000) {
+    if (team->options->run.shows_progress && recorder_now_ns() - shown_ns >= 1000000000) {
       show_progress(team);
       shown_ns += 1000000000;
     }
@@ -312,58 +286,44 @@ static enum status run_threads(struct team *team, bool *out_is_interrupted, stru
   return st;
 }
 
-static json_t *describe(const struct team *team, int argc, char **argv) {
+static void describe(json_t *about, const struct team *team) {
   const struct nss_options *o = team->options;
-  char target[ADDRESS_TEXT_LEN];
-  json_t *about = bench_about(argc, argv);
-  if (o->label != NULL) {
-    (void)json_object_set_new(about, "label", json_string(o->label));
-  }
   (void)json_object_set_new(about, "client", json_string("nss"));
   (void)json_object_set_new(about, "nss_version", json_string(nss_client_version()));
-  (void)json_object_set_new(about, "target",
-                            json_string(address_format(target, &team->client.target)));
-  (void)json_object_set_new(about, "loop", json_string(o->rate_per_s > 0 ? "open" : "closed"));
-  if (o->rate_per_s > 0) {
-    (void)json_object_set_new(about, "rate_per_s", json_real(o->rate_per_s));
-  }
+  run_describe(about, &o->run, &team->client.target);
   (void)json_object_set_new(about, "concurrency", json_integer(team->concurrency));
   (void)json_object_set_new(about, "offers_dc", json_boolean(o->dc == 0));
   (void)json_object_set_new(about, "verifies_chain", json_boolean(o->ca != NULL));
-  return about;
 }
 
 static enum status prepare(struct team *team, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct nss_options *o = team->options;
-  team->concurrency = o->concurrency > 0 ? o->concurrency : o->rate_per_s > 0 ? 64 : 1;
+  team->concurrency = o->concurrency > 0 ? o->concurrency : o->run.rate_per_s > 0 ? 64 : 1;
   team->client = (struct nss_client_options){.server_name = o->server_name,
                                              .ca_path = o->ca,
                                              .offers_dc = o->dc == 0,
-                                             .timeout_ms = o->timeout_ms,
+                                             .timeout_ms = o->run.timeout_ms,
                                              .request = team->request,
                                              .num_requests = o->num_requests};
   TRY(bench_request(team->request, o->path, o->server_name, err));
-  TRY(bench_resolve(&team->client.target, o->target, err));
+  TRY(bench_resolve(&team->client.target, o->run.target, err));
   TRY(nss_client_init(o->ca, err));
 
 out:
   return st;
 }
 
-static enum status run(const struct nss_options *o, int argc, char **argv, struct errmsg *err) {
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct nss_options *o = arg;
   struct team team = {.options = o, .lock = PTHREAD_MUTEX_INITIALIZER};
   bool is_interrupted = false;
-  json_t *about = NULL;
 
   TRY(prepare(&team, err));
-  TRY(recorder_new(&team.recorder, o->raw, err));
-  if (o->server_pid != NULL) {
-    TRY(proc_cpu_parse(&team.recorder->server, o->server_pid, err));
-  }
-  about = describe(&team, argc, argv);
-  recorder_write_run(team.recorder, about);
+  TRY(run_open(&team.recorder, &o->run, err));
+  describe(summary, &team);
+  recorder_write_run(team.recorder, summary);
   (void)program_raise_nofile();
   if (o->resumes) {
     TRY(prime(&team, err));
@@ -371,33 +331,24 @@ static enum status run(const struct nss_options *o, int argc, char **argv, struc
   TRY(run_threads(&team, &is_interrupted, err));
   recorder_stop_measuring(team.recorder);
   TRY(recorder_close(team.recorder, err));
-  recorder_summary(team.recorder, "handshake", about);
-  (void)json_object_set_new(about, "interrupted", json_boolean(is_interrupted));
-  (void)json_object_set_new(about, "late_starts", json_integer(team.num_late));
-  bench_print(about);
-  about = NULL;
+  recorder_summary(team.recorder, "handshake", summary);
+  (void)json_object_set_new(summary, "interrupted", json_boolean(is_interrupted));
+  (void)json_object_set_new(summary, "late_starts", json_integer(team.num_late));
   nss_client_shutdown();
 
 out:
-  json_decref(about);
   recorder_free(team.recorder);
   free(team.tokens);
   return st;
 }
 
-int nss_main(int argc, char **argv) {
-  struct nss_options options = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  enum status st = options_parse(&options, &is_done, table, argc, argv, &err);
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(argv[0],
-                       "Measures TLS 1.3 handshakes with one server by NSS, the library of\n"
-                       "Firefox, which checks everything. Heavy: for latency, not for load.\n",
-                       table);
-  }
-  if (st == STATUS_OK) {
-    st = run(&options, argc, argv, &err);
-  }
-  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
-}
+const struct subcommand nss_subcommand = {
+    .name = "nss",
+    .summary = "TLS 1.3 handshakes by NSS, which checks all that Firefox would",
+    .help =
+        "Measures TLS 1.3 handshakes with one server by NSS, the library of\n"
+        "Firefox, which checks everything. Heavy: for latency, not for load.",
+    .options = table,
+    .options_len = sizeof(struct nss_options),
+    .run = run,
+};

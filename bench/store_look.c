@@ -22,19 +22,21 @@ struct look_options {
   int64_t count;
 };
 
+// clang-format off
 static const struct option_row options[] = {
-    {"store", OPTION_TEXT, offsetof(struct look_options, store), NULL, 0, 0, NULL, "the store",
-     true},
-    {"domain", OPTION_TEXT, offsetof(struct look_options, domain), "bench.test", 0, 0, NULL,
-     "as make-certificates was told", false},
-    {"names", OPTION_COUNT, offsetof(struct look_options, names), "1000", 1, 100000000, NULL,
-     "names in the store", false},
-    {"hot", OPTION_COUNT, offsetof(struct look_options, hot), "0", 0, 100000000, NULL,
-     "look only at this many of them; 0: at all", false},
-    {"count", OPTION_COUNT, offsetof(struct look_options, count), "200000", 100, 10000000, NULL,
-     "looks at each depth", false},
-    {0},
+  {"store", OPTION_TEXT, offsetof(struct look_options, store), .is_required = true,
+   .help = "the store"},
+  {"domain", OPTION_TEXT, offsetof(struct look_options, domain), .fallback = "bench.test",
+   .help = "as make-certificates was told"},
+  {"names", OPTION_COUNT, offsetof(struct look_options, names), .fallback = "1000", .min = 1,
+   .max = 100000000, .help = "names in the store"},
+  {"hot", OPTION_COUNT, offsetof(struct look_options, hot), .fallback = "0", .min = 0,
+   .max = 100000000, .help = "look only at this many of them; 0: at all"},
+  {"count", OPTION_COUNT, offsetof(struct look_options, count), .fallback = "200000", .min = 100,
+   .max = 10000000, .help = "looks at each depth"},
+  {0},
 };
+// clang-format on
 
 static int64_t now_ns(void) {
   struct timespec now;
@@ -96,42 +98,37 @@ static enum status run_depth(json_t *summary, struct store_reader *reader, int d
   return STATUS_OK;
 }
 
-int store_look_main(int argc, char **argv) {
-  struct look_options o = {0};
-  struct errmsg err = {0};
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  const struct look_options *o = arg;
+  const struct store_options how = {.mode = STORE_READ, .is_serving = true};
   struct store *store = NULL;
   struct store_reader *reader = NULL;
-  const struct store_options how = {.mode = STORE_READ, .is_serving = true};
-  int64_t *taken_ns = NULL;
-  json_t *summary = NULL;
-  bool is_done = false;
-  enum status st = STATUS_OK;
-  int64_t began_us = 0;
+  int64_t *taken_ns = calloc((size_t)o->count, sizeof(*taken_ns));
+  int64_t began_us = clock_monotonic_us();
 
-  TRY(options_parse(&o, &is_done, options, argc, argv, &err));
-  if (is_done) {
-    return bench_usage(argv[0], "Looks names up in a store, as a handshake does.", options);
-  }
-  taken_ns = calloc((size_t)o.count, sizeof(*taken_ns));
   if (taken_ns == NULL) {
-    st = errmsg_set(&err, STATUS_MEMORY, "no memory");
-    goto out;
+    return errmsg_set(err, STATUS_MEMORY, "no memory");
   }
-  began_us = clock_monotonic_us();
-  TRY(store_open(&store, o.store, &how, &err));
-  TRY(store_reader_new(&reader, store, &err));
-  summary = bench_about(argc, argv);
+  TRY(store_open(&store, o->store, &how, err));
+  TRY(store_reader_new(&reader, store, err));
   (void)json_object_set_new(summary, "open_us", json_integer(clock_monotonic_us() - began_us));
   for (int depth = 0; depth < NUM_DEPTHS; depth++) {
-    TRY(run_depth(summary, reader, depth, &o, taken_ns, &err));
+    TRY(run_depth(summary, reader, depth, o, taken_ns, err));
   }
-  bench_print(summary);
-  summary = NULL;
 
 out:
-  json_decref(summary);
   store_reader_free(reader);
   store_close(store);
   free(taken_ns);
-  return st == STATUS_OK ? 0 : bench_fail(argv[0], st, &err);
+  return st;
 }
+
+const struct subcommand store_look_subcommand = {
+    .name = "store",
+    .summary = "what a look into a certificate store costs",
+    .help = "Looks names up in a store, as a handshake does.",
+    .options = options,
+    .options_len = sizeof(struct look_options),
+    .run = run,
+};

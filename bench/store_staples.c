@@ -32,19 +32,21 @@ struct staples_options {
   bool shows_progress;
 };
 
+// clang-format off
 static const struct option_row options[] = {
-    {"store", OPTION_TEXT, offsetof(struct staples_options, store), NULL, 0, 0, NULL, "the store",
-     true},
-    {"seed", OPTION_TEXT, offsetof(struct staples_options, seed), "deputy", 0, 0, NULL,
-     "as make-certificates was told", false},
-    {"days", OPTION_COUNT, offsetof(struct staples_options, days), "7", 1, 365, NULL,
-     "from thisUpdate, now, to nextUpdate", false},
-    {"threads", OPTION_COUNT, offsetof(struct staples_options, num_threads), NULL, 1, MAX_THREADS,
-     NULL, "that sign (default: as many as there are processors)", false},
-    {"progress", OPTION_FLAG, offsetof(struct staples_options, shows_progress), NULL, 0, 0, NULL,
-     "say on standard error how far it is", false},
-    {0},
+  {"store", OPTION_TEXT, offsetof(struct staples_options, store), .is_required = true,
+   .help = "the store"},
+  {"seed", OPTION_TEXT, offsetof(struct staples_options, seed), .fallback = "deputy",
+   .help = "as make-certificates was told"},
+  {"days", OPTION_COUNT, offsetof(struct staples_options, days), .fallback = "7", .min = 1,
+   .max = 365, .help = "from thisUpdate, now, to nextUpdate"},
+  {"threads", OPTION_COUNT, offsetof(struct staples_options, num_threads), .min = 1,
+   .max = MAX_THREADS, .help = "that sign (default: as many as there are processors)"},
+  {"progress", OPTION_FLAG, offsetof(struct staples_options, shows_progress),
+   .help = "say on standard error how far it is"},
+  {0},
 };
+// clang-format on
 
 // One response; len 0: the chain is not there (any more).
 struct made {
@@ -265,27 +267,19 @@ out:
   return st;
 }
 
-int store_staples_main(int argc, char **argv) {
-  struct staples_options o = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  enum status st = options_parse(&o, &is_done, options, argc, argv, &err);
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   int64_t began_us = clock_monotonic_us();
-  json_t *summary = NULL;
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(argv[0], "Makes a staple for each leaf of a store of make-certificates.",
-                       options);
-  }
-  if (st == STATUS_OK) {
-    summary = bench_about(argc, argv);
-    st = make_staples(summary, &o, &err);
-  }
-  if (st != STATUS_OK) {
-    json_decref(summary);
-    return bench_fail(argv[0], st, &err);
-  }
+  const enum status st = make_staples(summary, arg, err);
   (void)json_object_set_new(summary, "seconds",
                             json_real((double)(clock_monotonic_us() - began_us) / 1e6));
-  bench_print(summary);
-  return 0;
+  return st;
 }
+
+const struct subcommand store_staples_subcommand = {
+    .name = "make-staples",
+    .summary = "an OCSP response for each leaf of such a store",
+    .help = "Makes a staple for each leaf of a store of make-certificates.",
+    .options = options,
+    .options_len = sizeof(struct staples_options),
+    .run = run,
+};

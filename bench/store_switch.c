@@ -43,33 +43,35 @@ struct switch_options {
   int64_t after_ms;
 };
 
+// clang-format off
 static const struct option_row options[] = {
-    {"store", OPTION_TEXT, offsetof(struct switch_options, store), NULL, 0, 0, NULL, "the store",
-     true},
-    {"ca", OPTION_TEXT, offsetof(struct switch_options, ca), "Bench CA primary", 0, 0, NULL,
-     "the CA to take out of service", false},
-    {"instead", OPTION_TEXT, offsetof(struct switch_options, instead), "Bench CA backup", 0, 0,
-     NULL, "the CA that answers then", false},
-    {"target", OPTION_TEXT, offsetof(struct switch_options, target), NULL, 0, 0, NULL,
-     "HOST:PORT of the proxy", true},
-    {"domain", OPTION_TEXT, offsetof(struct switch_options, domain), "bench.test", 0, 0, NULL,
-     "probes ask for n0.DOMAIN, n1.DOMAIN, ...", false},
-    {"names", OPTION_COUNT, offsetof(struct switch_options, names), "1", 1, 100000, NULL,
-     "so many of them, in turn", false},
-    {"name-every", OPTION_COUNT, offsetof(struct switch_options, name_every), "1", 1, 1e12, NULL,
-     "n0, nE, n2E, ... for E", false},
-    {"rounds", OPTION_COUNT, offsetof(struct switch_options, rounds), "1", 1, 1000, NULL,
-     "switches, each followed by one back", false},
-    {"probes", OPTION_COUNT, offsetof(struct switch_options, probes), "0", 0, MAX_PROBES, NULL,
-     "connections that ask after each change", false},
-    {"probe-every", OPTION_COUNT, offsetof(struct switch_options, probe_every_us), "50", 0, 1000000,
-     NULL, "us between two of them", false},
-    {"before", OPTION_DURATION, offsetof(struct switch_options, before_ms), "10ms", 1, 60000, NULL,
-     "wait before each change", false},
-    {"after", OPTION_DURATION, offsetof(struct switch_options, after_ms), "10ms", 1, 60000, NULL,
-     "wait after each change", false},
-    {0},
+  {"store", OPTION_TEXT, offsetof(struct switch_options, store), .is_required = true,
+   .help = "the store"},
+  {"ca", OPTION_TEXT, offsetof(struct switch_options, ca), .fallback = "Bench CA primary",
+   .help = "the CA to take out of service"},
+  {"instead", OPTION_TEXT, offsetof(struct switch_options, instead), .fallback = "Bench CA backup",
+   .help = "the CA that answers then"},
+  {"target", OPTION_TEXT, offsetof(struct switch_options, target), .is_required = true,
+   .help = "HOST:PORT of the proxy"},
+  {"domain", OPTION_TEXT, offsetof(struct switch_options, domain), .fallback = "bench.test",
+   .help = "probes ask for n0.DOMAIN, n1.DOMAIN, ..."},
+  {"names", OPTION_COUNT, offsetof(struct switch_options, names), .fallback = "1", .min = 1,
+   .max = 100000, .help = "so many of them, in turn"},
+  {"name-every", OPTION_COUNT, offsetof(struct switch_options, name_every), .fallback = "1",
+   .min = 1, .max = 1e12, .help = "n0, nE, n2E, ... for E"},
+  {"rounds", OPTION_COUNT, offsetof(struct switch_options, rounds), .fallback = "1", .min = 1,
+   .max = 1000, .help = "switches, each followed by one back"},
+  {"probes", OPTION_COUNT, offsetof(struct switch_options, probes), .fallback = "0", .min = 0,
+   .max = MAX_PROBES, .help = "connections that ask after each change"},
+  {"probe-every", OPTION_COUNT, offsetof(struct switch_options, probe_every_us), .fallback = "50",
+   .min = 0, .max = 1000000, .help = "us between two of them"},
+  {"before", OPTION_DURATION, offsetof(struct switch_options, before_ms), .fallback = "10ms",
+   .min = 1, .max = 60000, .help = "wait before each change"},
+  {"after", OPTION_DURATION, offsetof(struct switch_options, after_ms), .fallback = "10ms",
+   .min = 1, .max = 60000, .help = "wait after each change"},
+  {0},
 };
+// clang-format on
 
 struct probe {
   int fd;
@@ -297,7 +299,7 @@ static enum status make_shared(struct bench *bench, struct errmsg *err) {
   return st;
 }
 
-static enum status run(struct bench *bench, struct errmsg *err) {
+static enum status measure(struct bench *bench, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct store_options how = {.mode = STORE_WRITE};
   uint8_t ca[STATE_SUBJECT_MAX_LEN];
@@ -315,24 +317,13 @@ out:
   return st;
 }
 
-int store_switch_main(int argc, char **argv) {
-  struct switch_options o = {0};
-  struct errmsg err = {0};
-  bool is_done = false;
-  enum status st = options_parse(&o, &is_done, options, argc, argv, &err);
-  if (st == STATUS_OK && is_done) {
-    return bench_usage(argv[0], "Switches a CA of a store and asks who has obeyed.", options);
-  }
-  if (st != STATUS_OK) {
-    return bench_fail(argv[0], st, &err);
-  }
+static enum status run(json_t *summary, const void *arg, struct errmsg *err) {
   struct bench *bench = calloc(1, sizeof(*bench));
-  json_t *summary = bench_about(argc, argv);
-  st = STATUS_MEMORY;
+  enum status st = STATUS_MEMORY;
   if (bench != NULL) {
-    bench->options = &o;
+    bench->options = arg;
     bench->events = json_array();
-    st = run(bench, &err);
+    st = measure(bench, err);
     (void)json_object_set_new(summary, "events", bench->events);
     (void)json_object_set_new(summary, "probes_failed",
                               json_integer((json_int_t)bench->num_failed));
@@ -340,10 +331,14 @@ int store_switch_main(int argc, char **argv) {
     tls13_shared_free(bench->shared);
   }
   free(bench);
-  if (st != STATUS_OK) {
-    json_decref(summary);
-    return bench_fail(argv[0], st, &err);
-  }
-  bench_print(summary);
-  return 0;
+  return st;
 }
+
+const struct subcommand store_switch_subcommand = {
+    .name = "switch-store",
+    .summary = "switches a CA of a store, and asks a proxy's workers about it",
+    .help = "Switches a CA of a store and asks who has obeyed.",
+    .options = options,
+    .options_len = sizeof(struct switch_options),
+    .run = run,
+};

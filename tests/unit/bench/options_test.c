@@ -23,14 +23,15 @@ static const char *const words[] = {"one", "two", NULL};
 #define FIELD(name) offsetof(struct options, name)
 // clang-format off
 static const struct option_row table[] = {
-    {"target", OPTION_TEXT, FIELD(target), NULL, 0, 0, NULL, "a text", true},
-    {"flag", OPTION_FLAG, FIELD(flag), NULL, 0, 0, NULL, "a flag", false},
-    {"count", OPTION_COUNT, FIELD(count), "7", 1, 10, NULL, "a count", false},
-    {"rate", OPTION_NUMBER, FIELD(rate), NULL, 0.5, 100, NULL, "a number", false},
-    {"time", OPTION_DURATION, FIELD(time_ms), "10s", 1, 60000, NULL, "a time", false},
-    {"size", OPTION_SIZE, FIELD(len), NULL, 1, 1e12, NULL, "a size", false},
-    {"word", OPTION_WORD, FIELD(word), "two", 0, 0, words, "a word", false},
-    {NULL, OPTION_END, 0, NULL, 0, 0, NULL, NULL, false},
+  {"target", OPTION_TEXT, FIELD(target), .is_required = true, .help = "a text"},
+  {"flag", OPTION_FLAG, FIELD(flag), .help = "a flag"},
+  {"count", OPTION_COUNT, FIELD(count), .fallback = "7", .min = 1, .max = 10, .help = "a count"},
+  {"rate", OPTION_NUMBER, FIELD(rate), .min = 0.5, .max = 100, .help = "a number"},
+  {"time", OPTION_DURATION, FIELD(time_ms), .fallback = "10s", .min = 1, .max = 60000,
+   .help = "a time"},
+  {"size", OPTION_SIZE, FIELD(len), .min = 1, .max = 1e12, .help = "a size"},
+  {"word", OPTION_WORD, FIELD(word), .fallback = "two", .words = words, .help = "a word"},
+  {0},
 };
 // clang-format on
 
