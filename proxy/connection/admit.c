@@ -11,7 +11,7 @@
 #include "common/net/address.h"
 #include "proxy/connection/address_table.h"
 #include "proxy/connection/admission.h"
-#include "proxy/connection/conn.h"
+#include "proxy/connection/opening.h"
 #include "proxy/memory_watch.h"
 #include "proxy/worker.h"
 
@@ -190,7 +190,7 @@ void admit(struct listening *listening, int fd, const struct sockaddr_storage *p
   uint64_t key = 0;
   enum refusal refusal = judge(listening, peer, &key);
   if (refusal == REFUSAL_NUM) {
-    conn_accept(listening, fd, peer, key);
+    opening_accept(listening, fd, peer, key);
   } else {
     refuse(worker, fd, peer, refusal);
   }

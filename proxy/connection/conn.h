@@ -17,8 +17,8 @@
 //   any state --> DRAIN (the last bytes for the client are under way), CLOSED
 //
 // A callback notes what happened and calls conn_run, which calls the state's step
-// until a step waits. The steps up to CONNECT are in opening.c, the others in conn.c;
-// what is spoken in RELAY and HALF is a protocol (protocol.h): bytes, in relay.c.
+// until a step waits. Accept and the steps up to CONNECT are in opening.c, the others in
+// conn.c; what is spoken in RELAY and HALF is a protocol (protocol.h): bytes, in relay.c.
 //
 // Threads: of one worker.
 #ifndef DEPUTY_PROXY_CONNECTION_CONN_H_
@@ -155,13 +155,6 @@ struct conn {
   bool has_close_notify;  // the client said that it has ended
   bool is_truncated;      // it ended, and had not said so
 };
-
-struct listening;
-
-// conn_accept starts a connection on an accepted descriptor (taken in any case), which
-// has been counted under `address_key`.
-void conn_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
-                 uint64_t address_key);
 
 // conn_oldest_handshake_ms is how long the oldest handshake has waited for its client;
 // 0: none does. conn_displace_oldest ends it; there is one.

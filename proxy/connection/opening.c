@@ -6,17 +6,83 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/tls/credential.h"
 #include "common/tls/tls_error.h"
+#include "proxy/connection/address_table.h"
 #include "proxy/connection/greeting.h"
 #include "proxy/connection/transport.h"
 #include "proxy/handshake/signer.h"
 #include "proxy/worker.h"
 
-// --- HANDSHAKE, SIGNING, LOOKUP -----------------------------------------------------------------
+// --- accept ----------------------------------------------------------------------------
+
+static void on_client(void *arg, unsigned ready) {
+  struct conn *conn = arg;
+  conn->client.ready |= (uint8_t)ready;
+  conn_run(conn);
+}
+
+// The parts that may be missing. On failure conn_free copes with what is there.
+static enum status equip(struct conn *conn) {
+  struct worker *worker = conn->worker;
+  conn->hs = pool_take(&worker->handshakes);
+  if (conn->hs == NULL) {
+    return STATUS_MEMORY;
+  }
+  *conn->hs = (struct handshake){.view = view_hold(worker->view)};
+  conn->ssl = SSL_new(worker->view->ctx);
+  if (conn->ssl == NULL) {
+    return STATUS_MEMORY;
+  }
+  BIO_up_ref(worker->bio);
+  SSL_set_bio(conn->ssl, worker->bio, worker->bio);
+  SSL_set_accept_state(conn->ssl);
+  // What the handshake needed is freed with it.
+  SSL_set_shed_handshake_config(conn->ssl, 1);
+  return io_init(&conn->client.io, worker->loop, conn->client.fd, on_client, conn);
+}
+
+void opening_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
+                    uint64_t address_key) {
+  struct worker *worker = listening->worker;
+  struct conn *conn = pool_take(&worker->conns);
+
+  count(&worker->counters.accepted);
+  if (conn == NULL) {
+    count(&worker->counters.refused[REFUSAL_MEMORY]);
+    count(&worker->counters.closed);
+    address_table_leave(worker->host->addresses, address_key);
+    (void)close(fd);
+    return;
+  }
+  *conn = (struct conn){.worker = worker, .address_key = address_key, .protocol = PROTOCOL_BYTES};
+  conn->state = listening_trusts(listening, peer) ? CONN_GREETING : CONN_HANDSHAKE;
+  conn->client = (struct end){.fd = fd, .ready = IO_READABLE | IO_WRITABLE};
+  conn->origin = (struct end){.fd = -1};
+  conn->accepted_us = clock_monotonic_us();
+  conn->peer.sa.sa_family = peer->ss_family;
+  if (peer->ss_family == AF_INET || peer->ss_family == AF_INET6) {
+    memcpy(&conn->peer, peer, sizeof(conn->peer));
+  }
+  worker_adopt(worker, conn);
+  worker->admission.num_handshakes += 1;
+  count(&worker->counters.handshakes_begun);
+  if (equip(conn) != STATUS_OK) {
+    count(&worker->counters.refused[REFUSAL_MEMORY]);
+    (void)conn_finish(conn, OUTCOME_MEMORY, CONN_CLOSED);
+    conn_run(conn);
+    return;
+  }
+  conn->touched_ms = loop_now_ms(worker->loop);
+  conn_set_deadline(conn, (enum conn_state)conn->state);
+  conn_run(conn);
+}
+
+// --- GREETING, HANDSHAKE, SIGNING, LOOKUP -----------------------------------------------
 
 static void count_alert(struct conn *conn, uint8_t alert) {
   struct worker_counters *counters = &conn->worker->counters;

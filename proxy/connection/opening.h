@@ -9,6 +9,13 @@
 
 #include "proxy/connection/conn_internal.h"
 
+struct listening;
+
+// opening_accept starts a connection on an accepted descriptor (taken in any case), which
+// has been counted under `address_key`.
+void opening_accept(struct listening *listening, int fd, const struct sockaddr_storage *peer,
+                    uint64_t address_key);
+
 enum step opening_greeting(struct conn *conn);
 enum step opening_handshake(struct conn *conn);
 enum step opening_signing(struct conn *conn);
