@@ -122,7 +122,7 @@ class Deputy:
 
     def start_proxy(self, name="proxy", dc=True, local_key=False, deadline="3s", **more):
         """`dc`: fetches credentials; `local_key`: the build for comparison, which has the
-        certificate's key itself (proxy/local_key.h)."""
+        certificate's key itself (bench/local_key.h)."""
         where = self.where["proxy"]
         chains = [{"label": label, "certificate": str(leaf.cert),
                    **({"benchmark_key": str(leaf.key)} if local_key else {})}
