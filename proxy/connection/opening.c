@@ -281,13 +281,20 @@ static enum outcome why_nobody(const struct conn *conn) {
 }
 
 // A client that uses Nagle's algorithm holds its first bytes back until its Finished has been
-// confirmed, which our kernel puts off (for 40 ms) for want of something to send: the library
-// keeps tickets for the first bytes of the origin. Others' bytes are there by now.
-static void confirm_finished(const struct conn *conn) {
+// confirmed, which a kernel (ours, or that of a balancer between) puts off for 40 ms, hoping for
+// something to send. So who has sent nothing yet is sent the tickets, which the library would
+// keep for the first bytes of the origin; if there are none, our kernel is told not to wait.
+static void confirm_finished(struct conn *conn) {
   const int on = 1;
-  if ((conn->client.ready & IO_READABLE) == 0 && block_len(conn->in) == 0) {
+  if ((conn->client.ready & IO_READABLE) != 0 || block_len(conn->in) > 0) {
+    return;
+  }
+  (void)SSL_write(transport_use(conn), "", 0);
+  ERR_clear_error();
+  if (block_len(conn->out) == 0) {
     (void)setsockopt(conn->client.fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof(on));
   }
+  (void)transport_flush(conn);  // the relay sees to what is left
 }
 
 enum step opening_connect(struct conn *conn) {
