@@ -21,6 +21,7 @@ static const char *const outcome_names[OUTCOME_NUM] = {
     [OUTCOME_ORIGIN_REFUSED] = "origin_refused",
     [OUTCOME_ORIGIN_TIMEOUT] = "origin_timeout",
     [OUTCOME_ORIGIN_NONE] = "origin_none",
+    [OUTCOME_ORIGIN_FULL] = "origin_full",
     [OUTCOME_ORIGIN_RESET] = "origin_reset",
     [OUTCOME_CLIENT_RESET] = "client_reset",
     [OUTCOME_CLIENT_PROTOCOL] = "client_protocol",

@@ -37,6 +37,7 @@ enum outcome {
   OUTCOME_ORIGIN_REFUSED,   // no connection to any origin that was tried
   OUTCOME_ORIGIN_TIMEOUT,   // the same: the last one did not answer in time
   OUTCOME_ORIGIN_NONE,      // no origin of the pool is in service
+  OUTCOME_ORIGIN_FULL,      // those that are have as many connections as they may
   OUTCOME_ORIGIN_RESET,     // the origin broke off
   OUTCOME_CLIENT_RESET,     // the client broke off
   OUTCOME_CLIENT_PROTOCOL,  // the client broke the protocol after the handshake

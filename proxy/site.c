@@ -53,7 +53,7 @@ static enum status make_pools(struct site *site, struct origins *origins, struct
   const size_t num = origin_options_num_pools(options);
 
   // The short form: one place, always tried.
-  site->short_server = (struct server_options){origin->address, 1};
+  site->short_server = (struct server_options){.address = origin->address, .weight = 1};
   site->short_pool = (struct pool_options){
       .name = (char *)(uintptr_t)ORIGIN_SHORT_NAME,
       .servers = &site->short_server,

@@ -6,11 +6,15 @@
 
 #include "common/base/config_rows.h"
 #include "common/net/address.h"
+#include "common/tls/context.h"
 #include "proxy/config/options.h"
 
 static const char *const proxy_protocol_words[] = {"off", "v1", "v2", NULL};
 static const char *const balance_words[] = {"round_robin", "least_connections", "hash_client",
                                             NULL};
+
+static const char *const crl_words[] = {
+    [TLS_CRL_REFUSE] = "refuse", [TLS_CRL_ACCEPT] = "accept", NULL};
 
 #define PROXY_PROTOCOL_HELP                                                                \
   "Whether the origin is told who the client is (PROXY protocol): v1 has its address, v2 " \
@@ -36,6 +40,12 @@ static const struct config_option server_rows[] = {
   {"weight", CONFIG_INT, PLACE(server_options, weight), .fallback = "1", .min = 1,
    .max = OPTIONS_MAX_WEIGHT,
    .help = "Its share of the pool's connections (of each of its addresses), against the others'."},
+  {"max_connections", CONFIG_INT, PLACE(server_options, max_connections), .fallback = "0",
+   .min = 0, .max = 10000000,
+   .help = "Most connections to each of its addresses at a time, over all workers; more go to the "
+           "other servers, or end. 0: no limit."},
+  {"backup", CONFIG_BOOL, PLACE(server_options, is_backup), .fallback = "false",
+   .help = "Used only while none of the others is in service, or has room."},
   {0},
 };
 
@@ -61,6 +71,12 @@ static const struct config_option tls_rows[] = {
    .help = "PEM file with a certificate of our own for origins that ask, and its intermediates."},
   {"key", CONFIG_PATH, PLACE(origin_tls_options, key),
    .help = "PEM file with the private key of that certificate; readable by its owner only."},
+  {"crl", CONFIG_PATHS, LIST(origin_tls_options, crl, num_crl),
+   .help = "Revocation lists (PEM or DER): files, or folders of *.crl and *.pem files. With any, "
+           "an origin whose CA has no list here is refused. Read again on a reload."},
+  {"crl_when_stale", CONFIG_WORD, PLACE(origin_tls_options, crl_when_stale), .fallback = "refuse",
+   .words = crl_words,
+   .help = "What happens to origins whose CA's revocation list is past its nextUpdate."},
   {0},
 };
 
@@ -162,12 +178,14 @@ static enum status check_address(const char *text, struct errmsg *err) {
 }
 
 static enum status check_servers(const struct pool_options *pool, struct errmsg *err) {
+  size_t num_backups = 0;
   for (size_t i = 0; i < pool->num_servers; i++) {
     const char *address = pool->servers[i].address;
     if (check_address(address, err) != STATUS_OK) {
       errmsg_prefix(err, "servers[%zu].address", i);
       return STATUS_CONFIG;
     }
+    num_backups += pool->servers[i].is_backup ? 1 : 0;
     for (size_t j = 0; j < i; j++) {
       if (strcmp(pool->servers[j].address, address) == 0) {
         return errmsg_set(err, STATUS_CONFIG,
@@ -175,6 +193,9 @@ static enum status check_servers(const struct pool_options *pool, struct errmsg 
                           address);
       }
     }
+  }
+  if (num_backups == pool->num_servers) {
+    return errmsg_set(err, STATUS_CONFIG, "all servers are a backup, of nothing");
   }
   return STATUS_OK;
 }

@@ -31,6 +31,8 @@ struct origin_options {
 struct server_options {
   char *address;  // with a port; a host name is looked up
   int64_t weight;
+  int64_t max_connections;  // of each of its addresses; 0: no limit
+  bool is_backup;           // used when none of the others is to be had
 };
 
 struct check_options {
@@ -46,6 +48,9 @@ struct origin_tls_options {
   char *name;  // that certificates must have; NULL: the host of the address
   char *certificate;
   char *key;
+  char **crl;
+  size_t num_crl;
+  int crl_when_stale;  // enum tls_crl_policy
 };
 
 struct pool_options {

@@ -12,13 +12,17 @@ struct choosing {
   uint64_t client;
 };
 
-static bool may_take(const struct choosing *by, size_t at) {
-  const struct endpoint *endpoint = by->set->places[at].endpoint;
+static bool is_in_service(const struct origin_set *set, const struct endpoint *endpoint) {
   unsigned state = endpoint_state(endpoint);
-  if (by->set->num == 1) {
+  if (set->is_alone) {
     state &= ~(unsigned)ENDPOINT_OUT;
   }
-  if (state != 0) {
+  return state == 0;
+}
+
+static bool may_take(const struct choosing *by, size_t at) {
+  const struct endpoint *endpoint = by->set->places[at].endpoint;
+  if (!is_in_service(by->set, endpoint) || endpoint_is_full(endpoint)) {
     return false;
   }
   for (size_t i = 0; i < by->num_tried; i++) {
@@ -128,27 +132,44 @@ static struct endpoint *choose_by_client(const struct choosing *by) {
   return best;
 }
 
-struct endpoint *balance_choose(struct origin_set *set, enum balance balance, uint64_t client,
-                                const uint32_t *tried, size_t num_tried) {
-  const struct choosing by = {set, tried, num_tried, client};
-  if (set == NULL || set->num == 0) {
-    return NULL;
-  }
-  if (set->num == 1) {
-    return may_take(&by, 0) ? set->places[0].endpoint : NULL;
+static struct endpoint *choose(const struct choosing *by, enum balance balance) {
+  if (by->set->num <= 1) {
+    return by->set->num == 1 && may_take(by, 0) ? by->set->places[0].endpoint : NULL;
   }
   switch (balance) {
     case BALANCE_LEAST_CONNECTIONS:
-      return choose_least(&by);
+      return choose_least(by);
     case BALANCE_HASH_CLIENT:
-      return choose_by_client(&by);
+      return choose_by_client(by);
     case BALANCE_ROUND_ROBIN:
       break;
   }
-  return choose_in_turn(&by);
+  return choose_in_turn(by);
 }
 
-void balance_fill(struct origin_set *set) {
+struct endpoint *balance_choose(struct origin_set *set, enum balance balance, uint64_t client,
+                                const uint32_t *tried, size_t num_tried) {
+  struct choosing by = {set, tried, num_tried, client};
+  struct endpoint *endpoint = NULL;
+  for (; by.set != NULL && endpoint == NULL; by.set = by.set->reserve) {
+    endpoint = choose(&by, balance);
+  }
+  return endpoint;
+}
+
+bool balance_is_full(const struct origin_set *set) {
+  for (; set != NULL; set = set->reserve) {
+    for (size_t i = 0; i < set->num; i++) {
+      const struct endpoint *endpoint = set->places[i].endpoint;
+      if (is_in_service(set, endpoint) && endpoint_is_full(endpoint)) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+static void fill(struct origin_set *set) {
   set->total_weight = 0;
   set->is_even = true;
   for (size_t i = 0; i < set->num; i++) {
@@ -156,6 +177,14 @@ void balance_fill(struct origin_set *set) {
     set->total_weight += set->places[i].weight;
     set->is_even = set->is_even && set->places[i].weight == set->places[0].weight;
   }
+}
+
+void balance_fill(struct origin_set *set) {
+  fill(set);
+  if (set->reserve != NULL) {
+    fill(set->reserve);
+  }
+  set->is_alone = set->num == 1 && set->reserve == NULL;
 }
 
 uint64_t balance_hash(const void *data, size_t len) {

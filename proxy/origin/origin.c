@@ -191,8 +191,8 @@ int64_t origin_limit_ms(const struct conn *conn) {
   const struct pool_options *options = reach->pool->options;
   const struct origin_set *set = origin_pool_set(reach->pool);
   const int64_t left_ms = reach->give_up_ms - loop_now_ms(conn->worker->loop);
-  const int64_t most_ms =
-      set->num > 1 && options->attempt_ms < left_ms ? options->attempt_ms : left_ms;
+  const size_t num = set->num + (set->reserve == NULL ? 0 : set->reserve->num);
+  const int64_t most_ms = num > 1 && options->attempt_ms < left_ms ? options->attempt_ms : left_ms;
   return most_ms > 0 ? most_ms : 1;
 }
 
@@ -222,12 +222,13 @@ static struct endpoint *next_endpoint(struct conn *conn) {
       (reach->num_tried > 0 && loop_now_ms(conn->worker->loop) >= reach->give_up_ms)) {
     return NULL;
   }
-  endpoint = balance_choose(set, balance, balance == BALANCE_HASH_CLIENT ? hash_client(conn) : 0,
-                            reach->tried, reach->num_tried);
+  do {
+    endpoint = balance_choose(set, balance, balance == BALANCE_HASH_CLIENT ? hash_client(conn) : 0,
+                              reach->tried, reach->num_tried);
+  } while (endpoint != NULL && !endpoint_enter(endpoint));
   if (endpoint != NULL) {
     reach->tried[reach->num_tried] = endpoint->id;
     reach->num_tried += 1;
-    atomic_fetch_add_explicit(&endpoint->num_open, 1, memory_order_relaxed);
     conn->endpoint = endpoint;
   }
   return endpoint;

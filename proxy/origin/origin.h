@@ -50,6 +50,7 @@ struct origin {
   struct counter num_connected;
   struct counter connect_us;  // sum
   struct counter num_failed[ORIGIN_FAILURE_NUM];
+  _Atomic uint32_t max_open;  // connections to each address; 0: any number
 
   // Control's alone, as all below.
   struct origin *next;
@@ -97,11 +98,29 @@ static inline unsigned endpoint_state(const struct endpoint *endpoint) {
   return atomic_load_explicit(&endpoint->state, memory_order_relaxed);
 }
 
+static inline bool endpoint_is_full(const struct endpoint *endpoint) {
+  const uint32_t max = atomic_load_explicit(&endpoint->origin->max_open, memory_order_relaxed);
+  return max != 0 && atomic_load_explicit(&endpoint->num_open, memory_order_relaxed) >= max;
+}
+
+// endpoint_enter counts a connection in; false: it is full. (Two workers may have found room
+// for one.)
+static inline bool endpoint_enter(struct endpoint *endpoint) {
+  const uint32_t max = atomic_load_explicit(&endpoint->origin->max_open, memory_order_relaxed);
+  if (atomic_fetch_add_explicit(&endpoint->num_open, 1, memory_order_relaxed) < max || max == 0) {
+    return true;
+  }
+  (void)atomic_fetch_sub_explicit(&endpoint->num_open, 1, memory_order_release);
+  return false;
+}
+
 // What a pool has now.
 struct origin_set {
   _Atomic uint32_t cursor;  // whose turn it is
   bool is_even;             // all weights are the same
+  bool is_alone;            // one endpoint is all that the pool has
   uint32_t total_weight;
+  struct origin_set *reserve;  // the backups, in the same memory; NULL: none
   size_t num;
   struct origin_place {
     struct endpoint *endpoint;

@@ -67,8 +67,12 @@ static void offer_session(struct conn *conn, SSL *ssl) {
 
 enum status origin_tls_context_new(SSL_CTX **out, const struct origin_tls_options *options,
                                    struct errmsg *err) {
-  const struct tls_identity identity = {
-      .ca = options->ca, .certificate = options->certificate, .key = options->key};
+  const struct tls_identity identity = {.ca = options->ca,
+                                        .certificate = options->certificate,
+                                        .key = options->key,
+                                        .crl = options->crl,
+                                        .num_crl = options->num_crl,
+                                        .crl_when_stale = options->crl_when_stale};
   enum status st = tls_context_outward(out, &identity, err);
   if (st != STATUS_OK) {
     return st;

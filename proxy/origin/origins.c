@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/origin/origins.h"
 
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -116,23 +117,43 @@ static enum status add_endpoint(struct origin *origin, const struct address *add
 
 // --- sets ------------------------------------------------------------------------------------
 
-static struct origin_set *make_set(const struct origin_pool *pool) {
-  struct origin_set *set = NULL;
+static size_t count_endpoints(const struct origin_pool *pool, bool is_backup) {
   size_t num = 0;
   for (size_t i = 0; i < pool->options->num_servers; i++) {
-    num += pool->origins[i]->num_listed;
+    num += pool->options->servers[i].is_backup == is_backup ? pool->origins[i]->num_listed : 0;
   }
-  set = calloc(1, sizeof(*set) + num * sizeof(set->places[0]));
+  return num;
+}
+
+static void add_places(struct origin_set *set, const struct origin_pool *pool, bool is_backup) {
+  for (size_t i = 0; i < pool->options->num_servers; i++) {
+    const struct server_options *server = &pool->options->servers[i];
+    struct endpoint *endpoint = pool->origins[i]->endpoints;
+    for (; endpoint != NULL && server->is_backup == is_backup; endpoint = endpoint->next) {
+      set->places[set->num].endpoint = endpoint;
+      set->places[set->num].weight = (uint32_t)server->weight;
+      set->num += 1;
+    }
+  }
+}
+
+static size_t set_len(size_t num) {
+  return sizeof(struct origin_set) + num * sizeof(struct origin_place);
+}
+
+static struct origin_set *make_set(const struct origin_pool *pool) {
+  const size_t num = count_endpoints(pool, false);
+  const size_t num_backups = count_endpoints(pool, true);
+  struct origin_set *set = calloc(1, set_len(num) + (num_backups > 0 ? set_len(num_backups) : 0));
+  _Static_assert(sizeof(struct origin_place) % alignof(struct origin_set) == 0,
+                 "one set may follow another");
   if (set == NULL) {
     return NULL;
   }
-  for (size_t i = 0; i < pool->options->num_servers; i++) {
-    struct endpoint *endpoint = pool->origins[i]->endpoints;
-    for (; endpoint != NULL; endpoint = endpoint->next) {
-      set->places[set->num].endpoint = endpoint;
-      set->places[set->num].weight = (uint32_t)pool->options->servers[i].weight;
-      set->num += 1;
-    }
+  add_places(set, pool, false);
+  if (num_backups > 0) {
+    set->reserve = (struct origin_set *)(void *)((char *)set + set_len(num));
+    add_places(set->reserve, pool, true);
   }
   balance_fill(set);
   return set;
@@ -449,7 +470,9 @@ void origins_pool_cleanup(struct origin_pool *pool) {
   *pool = (struct origin_pool){0};
 }
 
-static void take_settings(struct origin *origin, const struct pool_options *options) {
+static void take_settings(struct origin *origin, const struct pool_options *options,
+                          const struct server_options *server) {
+  atomic_store_explicit(&origin->max_open, (uint32_t)server->max_connections, memory_order_relaxed);
   origin->is_current = true;
   origin->settings = *options;
   // What is the configuration's own may go before the origin does.
@@ -464,7 +487,8 @@ void origins_set_site(struct origins *origins, const struct site *site) {
   }
   for (size_t i = 0; i < site->num_pools; i++) {
     for (size_t j = 0; j < site->pools[i].options->num_servers; j++) {
-      take_settings(site->pools[i].origins[j], site->pools[i].options);
+      const struct pool_options *options = site->pools[i].options;
+      take_settings(site->pools[i].origins[j], options, &options->servers[j]);
     }
   }
   for (struct origin *origin = origins->all; origin != NULL; origin = origin->next) {

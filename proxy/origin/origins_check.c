@@ -13,10 +13,11 @@ static bool is_out(const struct endpoint *endpoint) {
   return (endpoint_state(endpoint) & ENDPOINT_OUT) != 0;
 }
 
-static void log_change(const struct endpoint *endpoint, const char *event, const char *reason) {
+static void log_change(const struct endpoint *endpoint, enum log_level level, const char *event,
+                       const char *reason) {
   char text[ADDRESS_TEXT_LEN];
   const struct origin *origin = endpoint->origin;
-  log_info(0, event, "pool=%s origin=%s address=%s reason=%s", origin->pool, origin->address,
+  log_line(level, 0, event, "pool=%s origin=%s address=%s reason=%s", origin->pool, origin->address,
            address_format(text, &endpoint->address), reason);
 }
 
@@ -64,12 +65,12 @@ static void note_good(struct endpoint *endpoint) {
   if (is_out(endpoint)) {
     atomic_store_explicit(&endpoint->num_failed, 0, memory_order_relaxed);
     atomic_fetch_and_explicit(&endpoint->state, ~(unsigned)ENDPOINT_OUT, memory_order_relaxed);
-    log_change(endpoint, "origin_in", "probe");
+    log_change(endpoint, LOG_LEVEL_INFO, "origin_in", "probe");
   }
   if ((endpoint_state(endpoint) & ENDPOINT_DOWN) != 0 &&
       endpoint->num_good >= (unsigned)endpoint->origin->settings.check.rise) {
     atomic_fetch_and_explicit(&endpoint->state, ~(unsigned)ENDPOINT_DOWN, memory_order_relaxed);
-    log_change(endpoint, "origin_up", "check");
+    log_change(endpoint, LOG_LEVEL_INFO, "origin_up", "check");
   }
 }
 
@@ -89,7 +90,7 @@ static void note_bad(struct endpoint *endpoint, enum origin_failure failure) {
   if (settings->check.interval_ms != 0 && endpoint->num_bad >= (unsigned)settings->check.fall &&
       (atomic_fetch_or_explicit(&endpoint->state, ENDPOINT_DOWN, memory_order_relaxed) &
        ENDPOINT_DOWN) == 0) {
-    log_change(endpoint, "origin_down", origin_failure_name(failure));
+    log_change(endpoint, LOG_LEVEL_WARN, "origin_down", origin_failure_name(failure));
   }
 }
 

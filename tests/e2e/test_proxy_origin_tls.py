@@ -199,6 +199,41 @@ def test_an_origin_that_is_not_who_it_should_be(stack, config, ca, app):
     other.stop()
 
 
+def reasons(stack, origin):
+    """What the log says of the certificates of an origin."""
+    return {line.partition('certificate="')[2].partition('"')[0]
+            for line in stack.proxy.log().splitlines()
+            if "origin_tls_failed" in line and f"origin={origin.address} " in line}
+
+
+def test_revoked_origins(stack, config, ca, app):
+    lists = stack.pki.folder / "lists"
+    lists.mkdir()
+    stolen = ca.issue("stolen", san=["DNS:app.test", "IP:127.0.0.1"], eku="serverAuth")
+    other, origin = TlsOrigin(app, tls_echo), TlsOrigin(stolen, tls_echo)
+    ca.crl(lists / "ca.crl", revoked=[stolen])
+    tls = {"ca": str(ca.cert), "crl": [str(lists)]}
+    assert failed(stack, config, origin, other, **tls) >= 2
+
+
+    def is_told():  # one line a second, of whichever connection
+        stack.connect().close()
+        return "certificate revoked" in reasons(stack, origin)
+
+    wait_until(is_told, "the reason", interval=0.2)
+    # A list that has ended says nothing of anybody, unless one lives with that.
+    ca.crl(lists / "ca.crl", revoked=[stolen], start=-7200, end=-3600)
+    use(stack, config, other.address, tls={**tls, "crl_when_stale": "accept"})
+    with stack.connect() as client:
+        client.sendall(b"?")
+        assert client.recv(10) == b"?"
+    use(stack, config, other.address, tls=tls)
+    with stack.connect() as client:
+        assert client.recv(10) == b""
+    origin.stop()
+    other.stop()
+
+
 def test_an_origin_that_speaks_no_tls(stack, config, ca, app):
     other = TlsOrigin(app, tls_echo)
     rude = Origin(lambda conn: (conn.recv(10), conn.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")))

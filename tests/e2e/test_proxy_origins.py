@@ -243,6 +243,39 @@ def test_a_client_keeps_its_origin(stack, config, three):
     assert [ask_from(host) for host in hosts] == first
 
 
+def test_backups_and_servers_that_are_full(stack, config, three, closed):
+    """A server at its limit is passed over; a backup serves when no other can."""
+    a, b, c = three
+    web = pool("web", a.address, b.address, c.address)
+    web["servers"][0]["max_connections"] = 2
+    web["servers"][1].update(max_connections=1)
+    web["servers"][2].update(backup=True, max_connections=1)
+    use(stack, config, web)
+    full = outcome(stack, "origin_full")
+    with contextlib.ExitStack() as held:
+        def who():
+            client = held.enter_context(stack.connect())
+            client.sendall(b"?")
+            return client.recv(100).decode().partition(":")[0]
+        assert sorted(who() for _ in range(3)) == ["a", "a", "b"]
+        assert who() == "c"
+        assert who() == ""  # an orderly close
+        stack.proxy.wait_metric(full + 1, "connections_ended_total", outcome="origin_full")
+        # A reload changes the limits of what is there.
+        web["servers"][1]["max_connections"] = 2
+        stack.proxy.reload()
+        assert who() == "b"
+    wait_until(lambda: all(metric(stack, "connections_open", o.address) == 0 for o in three),
+               "room again")
+    assert {ask(stack) for _ in range(6)} <= {"a", "b"}
+    # Who refuses is out, and then out of the question; the backup is tried all the same.
+    use(stack, config, pool("web", closed, c.address, max_failures=1))
+    config["origins"][0]["servers"][1]["backup"] = True
+    stack.proxy.reload()
+    assert [ask(stack) for _ in range(3)] == ["c"] * 3
+    assert metric(stack, "failures_total", closed) == 1
+
+
 def test_names_and_protocols_choose_a_pool(stack, config, three):
     a, b, c = (o.address for o in three)
     config["tls"] = {"alpn": ["h2", "http/1.1", "x"]}

@@ -133,6 +133,10 @@ static void origins_that_do_not_fit_together(void **state) {
   refuses(BASE ", \"origins\": [" POOL("a", "nowhere") "]", "origins[0]: servers[0].address");
   refuses(BASE ", \"origins\": [" POOL("a", "127.0.0.1:0") "]", "no port to connect to");
   refuses(BASE ", \"origins\": [" POOL("a", "*:80") "]", "no address to connect to");
+  refuses(BASE
+          ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\", "
+          "\"backup\": true}]}]",
+          "origins[0]: all servers are a backup");
   refuses(BASE ", \"origins\": [" POOL("a", "unix:") "]", "UNIX socket");
   refuses(BASE ", \"origin\": {\"address\": \"127.0.0.1\"}", "origin.address");
   refuses(BASE

@@ -13,6 +13,7 @@
 #define MAX 8
 #define NUM_CLIENTS 20000
 
+static struct origin origins[MAX];
 static struct endpoint endpoints[MAX];
 static struct origin_set *set;
 static unsigned counts[MAX];
@@ -27,7 +28,8 @@ static void make(size_t num, const uint32_t *weights) {
   for (size_t i = 0; i < num; i++) {
     char text[32];
     const int len = snprintf(text, sizeof(text), "192.0.2.%zu:80", i);
-    endpoints[i] = (struct endpoint){.id = (uint32_t)i + 1, .fd = -1};
+    origins[i] = (struct origin){0};
+    endpoints[i] = (struct endpoint){.origin = &origins[i], .id = (uint32_t)i + 1, .fd = -1};
     endpoints[i].hash = balance_hash(text, (size_t)len);
     set->places[i].endpoint = &endpoints[i];
     set->places[i].weight = weights == NULL ? 1 : weights[i];
@@ -135,6 +137,76 @@ static void the_only_one_is_tried_although_it_failed(void **state) {
   assert_int_equal(choose(BALANCE_ROUND_ROBIN, 0), -1);
 }
 
+// Of four the last two are the set's reserve.
+static void backups_serve_when_nobody_else_can(void **state) {
+  const enum balance all[] = {BALANCE_ROUND_ROBIN, BALANCE_LEAST_CONNECTIONS, BALANCE_HASH_CLIENT};
+  struct origin_set *reserve = calloc(1, sizeof(*reserve) + 2 * sizeof(struct origin_place));
+  uint32_t tried[4];
+  (void)state;
+  assert_non_null(reserve);
+  for (size_t i = 0; i < 3; i++) {
+    make(4, NULL);
+    memcpy(reserve->places, &set->places[2], 2 * sizeof(struct origin_place));
+    reserve->num = 2;
+    set->num = 2;
+    set->reserve = reserve;
+    balance_fill(set);
+    for (size_t num = 0; num < 4; num++) {
+      const struct endpoint *chosen = balance_choose(set, all[i], 7, tried, num);
+      assert_non_null(chosen);
+      tried[num] = chosen->id;
+      assert_int_equal(tried[num] > 2, num >= 2);
+    }
+    assert_null(balance_choose(set, all[i], 7, tried, 4));
+    take_out(0, ENDPOINT_DOWN);
+    assert_int_equal(choose(all[i], 7), 1);
+    take_out(1, ENDPOINT_OUT);
+    assert_in_range(choose(all[i], 7), 2, 3);
+    // The only one of the main set is not tried if it is out: there are others.
+    set->num = 1;
+    balance_fill(set);
+    take_out(0, ENDPOINT_OUT);
+    assert_in_range(choose(all[i], 7), 2, 3);
+    take_out(0, 0);
+    assert_int_equal(choose(all[i], 7), 0);
+    // No address of theirs is known.
+    set->num = 0;
+    balance_fill(set);
+    assert_in_range(choose(all[i], 7), 2, 3);
+  }
+  set->reserve = NULL;
+  free(reserve);
+}
+
+static void who_has_enough_connections_is_passed_over(void **state) {
+  const enum balance all[] = {BALANCE_ROUND_ROBIN, BALANCE_LEAST_CONNECTIONS, BALANCE_HASH_CLIENT};
+  (void)state;
+  for (size_t i = 0; i < 3; i++) {
+    make(3, NULL);
+    for (size_t j = 0; j < 3; j++) {
+      atomic_store(&origins[j].max_open, 2);
+    }
+    for (size_t num = 0; num < 6; num++) {
+      const int at = choose(all[i], num);
+      assert_in_range(at, 0, 2);
+      assert_false(balance_is_full(set) && atomic_load(&endpoints[at].num_open) == 2);
+      assert_true(endpoint_enter(&endpoints[at]));
+    }
+    assert_int_equal(choose(all[i], 7), -1);
+    assert_true(balance_is_full(set));
+    // Somebody else was faster.
+    assert_false(endpoint_enter(&endpoints[1]));
+    assert_int_equal(atomic_load(&endpoints[1].num_open), 2);
+    atomic_store(&endpoints[1].num_open, 1);
+    assert_int_equal(choose(all[i], 7), 1);
+    // Out is not full.
+    for (size_t j = 0; j < 3; j++) {
+      take_out(j, ENDPOINT_DOWN);
+    }
+    assert_false(balance_is_full(set));
+  }
+}
+
 static void the_least_loaded_for_its_weight(void **state) {
   const uint32_t weights[] = {1, 4};
   (void)state;
@@ -210,6 +282,8 @@ int main(void) {
       cmocka_unit_test(the_share_of_one_that_is_out_goes_to_all),
       cmocka_unit_test(nobody_when_all_are_out_or_tried),
       cmocka_unit_test(the_only_one_is_tried_although_it_failed),
+      cmocka_unit_test(backups_serve_when_nobody_else_can),
+      cmocka_unit_test(who_has_enough_connections_is_passed_over),
       cmocka_unit_test(the_least_loaded_for_its_weight),
       cmocka_unit_test(a_client_stays_where_it_was),
       cmocka_unit_test(clients_are_shared_out_by_weight),

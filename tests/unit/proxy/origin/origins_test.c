@@ -119,8 +119,8 @@ static int set_up(void **state) {
       resolver_new_with(&origins->resolver, loop, &dns.address) != STATUS_OK) {
     return -1;
   }
-  servers[0] = (struct server_options){(char *)(uintptr_t) "app.test:80", 1};
-  servers[1] = (struct server_options){(char *)(uintptr_t) "127.0.0.1:1", 2};
+  servers[0] = (struct server_options){.address = (char *)(uintptr_t) "app.test:80", .weight = 1};
+  servers[1] = (struct server_options){.address = (char *)(uintptr_t) "127.0.0.1:1", .weight = 2};
   options = (struct pool_options){.name = (char *)(uintptr_t) "web",
                                   .servers = servers,
                                   .num_servers = 1,
