@@ -16,6 +16,7 @@
 #include "proxy/connection/greeting.h"
 #include "proxy/connection/transport.h"
 #include "proxy/handshake/signer.h"
+#include "proxy/origin/balance.h"
 #include "proxy/worker.h"
 
 // --- accept ----------------------------------------------------------------------------
@@ -275,7 +276,8 @@ static enum step give_up_origin(struct conn *conn, enum outcome outcome) {
 static enum outcome why_nobody(const struct conn *conn) {
   const struct reach *reach = &conn->hs->reach;
   if (reach->num_tried == 0) {
-    return OUTCOME_ORIGIN_NONE;
+    return balance_is_full(origin_pool_set(reach->pool)) ? OUTCOME_ORIGIN_FULL
+                                                         : OUTCOME_ORIGIN_NONE;
   }
   return reach->last == ORIGIN_FAILURE_TIMEOUT ? OUTCOME_ORIGIN_TIMEOUT : OUTCOME_ORIGIN_REFUSED;
 }

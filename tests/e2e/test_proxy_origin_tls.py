@@ -12,6 +12,7 @@ import pytest
 
 from support.procs import SLOW, wait_until
 from support.stack import Origin, Stack, echo
+from support.tls import MemoryTls
 
 
 @pytest.fixture(scope="module")
@@ -132,23 +133,19 @@ def test_many_bytes_both_ways(stack, config, ca, app, version):
     origin = TlsOrigin(app, tls_echo, tune)
     use(stack, config, origin.address, tls={"ca": str(ca.cert)})  # its certificate has the IP
     data = os.urandom(3 << 20)
-    with stack.connect(timeout=30) as client:
-        def send():
-            client.sendall(data)
-
-        sender = threading.Thread(target=send, daemon=True)
+    with MemoryTls(stack.proxy.address, stack.context(), "demo.test", timeout=30) as client:
+        # Sealed beforehand: two threads must not use one of OpenSSL's connections at once.
+        sealed = [client.sealed(data[at:at + 16384]) for at in range(0, len(data), 16384)]
+        sender = threading.Thread(target=lambda: [client.sock.sendall(s) for s in sealed],
+                                  daemon=True)
         sender.start()
-        got = b""
-        while len(got) < len(data):
-            more = client.recv(65536)
-            assert more, len(got)
-            got += more
+        assert client.read_exactly(len(data)) == data
         sender.join()
-        assert got == data
-        client.sendall(b"and on")
-        assert client.recv(10) == b"and on"
+        client.send(b"and on")
+        assert client.read_exactly(6) == b"and on"
         # The client's end is the origin's to know, and the other way round.
-        assert client.unwrap() is not None
+        client.close_notify()
+        assert client.read() == b""
     wait_until(lambda: metric(stack, "connections_open") == 0, "the end")
     assert origin.failures == [] and metric(stack, "failures_total") == 0
     origin.stop()
