@@ -5,7 +5,9 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -20,8 +22,30 @@ static const char *const level_names[] = {
     [LOG_LEVEL_DEBUG] = "debug",
 };
 
+// syslog(3)'s numbers.
+static const char *const priorities[] = {
+    [LOG_LEVEL_ERROR] = "<3>",
+    [LOG_LEVEL_WARN] = "<4>",
+    [LOG_LEVEL_INFO] = "<6>",
+    [LOG_LEVEL_DEBUG] = "<7>",
+};
+
 static struct sink *_Atomic current;  // NULL: standard error, directly
 static _Atomic int current_level = LOG_LEVEL_INFO;
+
+static _Atomic bool has_priorities;
+
+// systemd.exec(5): the variable may be an earlier process's, so the file is compared.
+static bool is_journal(const char *path) {
+  const char *stream = getenv("JOURNAL_STREAM");
+  struct stat info;
+  char is[64];
+  if (strcmp(path, "stderr") != 0 || stream == NULL || fstat(STDERR_FILENO, &info) != 0) {
+    return false;
+  }
+  (void)snprintf(is, sizeof(is), "%ju:%ju", (uintmax_t)info.st_dev, (uintmax_t)info.st_ino);
+  return strcmp(is, stream) == 0;
+}
 
 enum status log_init(const char *path, enum log_level level, struct errmsg *err) {
   struct sink *sink = NULL;
@@ -31,6 +55,7 @@ enum status log_init(const char *path, enum log_level level, struct errmsg *err)
   }
   log_close();
   log_set_level(level);
+  atomic_store(&has_priorities, is_journal(path));
   atomic_store(&current, sink);
   return STATUS_OK;
 }
@@ -101,6 +126,14 @@ static void flatten(char *text, size_t len) {
   }
 }
 
+static size_t begin(char *line, enum log_level level) {
+  if (!atomic_load_explicit(&has_priorities, memory_order_relaxed)) {
+    return 0;
+  }
+  memcpy(line, priorities[level], strlen(priorities[level]));
+  return strlen(priorities[level]);
+}
+
 static void emit(char *line, size_t len) {
   struct sink *sink = atomic_load_explicit(&current, memory_order_acquire);
   if (sink != NULL) {
@@ -123,13 +156,15 @@ void log_line(enum log_level level, uint64_t id, const char *event, const char *
   if (!log_is_on(level)) {
     return;
   }
+  len = begin(line, level);
   (void)clock_format_rfc3339_us(time, clock_wall_us(), 3);
   if (id == 0) {
-    len = written(snprintf(line, room, "%s %s %s", level_names[level], time, event), room);
+    len += written(snprintf(line + len, room - len, "%s %s %s", level_names[level], time, event),
+                   room - len);
   } else {
-    len = written(
-        snprintf(line, room, "%s %s conn=%" PRIu64 " %s", level_names[level], time, id, event),
-        room);
+    len += written(snprintf(line + len, room - len, "%s %s conn=%" PRIu64 " %s", level_names[level],
+                            time, id, event),
+                   room - len);
   }
   if (format[0] != '\0' && len + 1 < room) {
     line[len++] = ' ';
@@ -143,10 +178,11 @@ void log_line(enum log_level level, uint64_t id, const char *event, const char *
 
 void log_raw(struct bytes line) {
   char copy[SINK_LINE_MAX_LEN + 1];
-  size_t len = line.len < SINK_LINE_MAX_LEN ? line.len : SINK_LINE_MAX_LEN;
+  const size_t at = begin(copy, LOG_LEVEL_INFO);
+  const size_t len = line.len < SINK_LINE_MAX_LEN - at ? line.len : SINK_LINE_MAX_LEN - at;
   if (log_is_on(LOG_LEVEL_INFO)) {
-    memcpy(copy, line.data, len);
-    emit(copy, len);
+    memcpy(copy + at, line.data, len);
+    emit(copy, at + len);
   }
 }
 
@@ -197,6 +233,10 @@ char *log_quote(char *out, size_t out_len, struct bytes in) {
   out[len] = '"';
   out[len + 1] = '\0';
   return out;
+}
+
+char *log_sentence(char out[LOG_SENTENCE_LEN], const char *sentence) {
+  return log_quote(out, LOG_SENTENCE_LEN, bytes_text(sentence));
 }
 
 bool log_gate_pass(struct log_gate *gate, uint32_t num_per_s, uint64_t *out_num_held) {

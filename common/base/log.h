@@ -19,7 +19,9 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-// log_init starts the log on `path` ("stderr" or a file). Call log_close last.
+// log_init starts the log on `path` ("stderr" or a file). Call log_close last. If standard
+// error is systemd's journal (JOURNAL_STREAM), each line begins with its priority, "<4>", which
+// the journal takes off (sd-daemon(3)).
 enum status log_init(const char *path, enum log_level level, struct errmsg *err);
 void log_close(void);
 void log_reopen(void);
@@ -57,6 +59,10 @@ void log_raw(struct bytes line);
 // log_quote writes `in` between double quotes with everything outside printable
 // ASCII, quotes and backslashes escaped, cut (with "...") to fit. Returns out.
 char *log_quote(char *out, size_t out_len, struct bytes in);
+
+// log_sentence quotes a reason (errmsg.h) for "reason=%s".
+#define LOG_SENTENCE_LEN (ERRMSG_MAX_LEN + 128)
+char *log_sentence(char out[LOG_SENTENCE_LEN], const char *sentence);
 
 // A gate for lines that a peer can cause: at most `num_per_s` a second, and
 // the next line says how many were held back. One static gate per call site;

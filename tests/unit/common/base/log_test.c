@@ -102,6 +102,44 @@ static void lines_before_log_init_go_to_standard_error(void **state) {
   free(text);
 }
 
+// systemd.exec(5): the journal's stream is known by device and inode.
+static void lines_for_the_journal_begin_with_a_priority(void **state) {
+  const char *journal = scratch_path("journal");
+  int saved = dup(STDERR_FILENO);
+  int fd = open(journal, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  struct errmsg err = {0};
+  struct stat info;
+  char stream[64];
+  char *text = NULL;
+  (void)state;
+
+  assert_int_equal(fstat(fd, &info), 0);
+  (void)snprintf(stream, sizeof stream, "%ju:%ju", (uintmax_t)info.st_dev, (uintmax_t)info.st_ino);
+  assert_true(dup2(fd, STDERR_FILENO) >= 0);
+  // Another's stream: standard error is a file of its own.
+  assert_int_equal(setenv("JOURNAL_STREAM", "1:2", 1), 0);
+  assert_int_equal(log_init("stderr", LOG_LEVEL_DEBUG, &err), STATUS_OK);
+  log_warn(0, "plain", "");
+  assert_int_equal(setenv("JOURNAL_STREAM", stream, 1), 0);
+  assert_int_equal(log_init("stderr", LOG_LEVEL_DEBUG, &err), STATUS_OK);
+  log_error(0, "one", "x=%d", 1);
+  log_warn(0, "two", "");
+  log_info(7, "three", "");
+  log_debug(0, "four", "");
+  log_raw(bytes_text("{\"five\":5}"));
+  log_close();
+  assert_int_equal(unsetenv("JOURNAL_STREAM"), 0);
+  assert_int_equal(log_init("stderr", LOG_LEVEL_INFO, &err), STATUS_OK);  // of tests to come
+  log_close();
+  assert_true(dup2(saved, STDERR_FILENO) >= 0);
+  (void)close(saved);
+  (void)close(fd);
+  text = scratch_read(journal);
+  assert_string_equal(text, "warn" AT "plain\n<3>error" AT "one x=1\n<4>warn" AT "two\n<6>info" AT
+                            "conn=7 three\n<7>debug" AT "four\n<6>{\"five\":5}\n");
+  free(text);
+}
+
 static bool has_content(void *arg) {
   struct stat info;
   return stat(arg, &info) == 0 && info.st_size > 0;
@@ -220,6 +258,7 @@ int main(void) {
       TEST(one_event_is_one_line),
       TEST(lines_before_log_init_go_to_standard_error),
       TEST(reopens_after_rotation),
+      TEST(lines_for_the_journal_begin_with_a_priority),
       cmocka_unit_test(knows_its_levels_by_name),
       cmocka_unit_test(quotes_what_a_peer_sent),
       cmocka_unit_test(cuts_quoted_text_to_fit),
