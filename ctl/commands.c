@@ -378,6 +378,8 @@ enum ctl_exit ctl_run_dc(const struct ctl_args *args) {
 
 enum ctl_exit ctl_run_reload(const struct ctl_args *args) {
   struct ctl_answer answer = {0};
+  size_t i = 0;
+  json_t *option = NULL;
   enum ctl_exit code = ctl_ask_good(&answer, args, "/v1/reload", json_object());
   if (code != CTL_DONE) {
     return code;
@@ -388,6 +390,11 @@ enum ctl_exit ctl_run_reload(const struct ctl_args *args) {
     (void)printf("reloaded: %lld names, %lld chains\n",
                  (long long)json_integer_value(json_object_get(answer.json, "names")),
                  (long long)json_integer_value(json_object_get(answer.json, "chains")));
+  }
+  json_array_foreach (json_object_get(answer.json, "ignored"), i, option) {
+    (void)fprintf(stderr,
+                  "deputyctl: %s is not changed by a reload, but by a restart or a takeover\n",
+                  json_string_value(option));
   }
   ctl_answer_cleanup(&answer);
   return CTL_DONE;

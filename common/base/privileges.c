@@ -59,21 +59,35 @@ static enum status become(const struct passwd *user, struct errmsg *err) {
   return STATUS_OK;
 }
 
+// find_user: NULL where none was asked for.
+static enum status find_user(const struct passwd **out, const char *name, struct errmsg *err) {
+  *out = NULL;
+  if (name == NULL || name[0] == '\0') {
+    return STATUS_OK;
+  }
+  errno = 0;
+  *out = getpwnam(name);  // before any thread starts
+  if (*out == NULL) {
+    return errmsg_set(err, STATUS_CONFIG, "there is no user \"%s\"%s%s", name,
+                      errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
+  }
+  if ((*out)->pw_uid == 0) {
+    return errmsg_set(err, STATUS_CONFIG, "user \"%s\" is root; name one with fewer rights", name);
+  }
+  return STATUS_OK;
+}
+
+enum status privileges_check_user(const char *name, struct errmsg *err) {
+  const struct passwd *user = NULL;
+  return find_user(&user, name, err);
+}
+
 enum status privileges_drop(const char *name, struct errmsg *err) {
   enum status st = STATUS_OK;
   const struct passwd *user = NULL;
 
-  if (name != NULL && name[0] != '\0') {
-    errno = 0;
-    user = getpwnam(name);  // before any thread starts
-    if (user == NULL) {
-      return errmsg_set(err, STATUS_CONFIG, "there is no user \"%s\"%s%s", name,
-                        errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
-    }
-    if (user->pw_uid == 0) {
-      return errmsg_set(err, STATUS_CONFIG, "user \"%s\" is root; name one with fewer rights",
-                        name);
-    }
+  TRY(find_user(&user, name, err));
+  if (user != NULL) {
     drop_bounding_set();
     if (geteuid() != user->pw_uid || getuid() != user->pw_uid) {
       TRY(become(user, err));

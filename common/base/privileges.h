@@ -8,6 +8,10 @@
 #include "common/base/errmsg.h"
 #include "common/base/status.h"
 
+// privileges_check_user says of `name` what privileges_drop would: STATUS_CONFIG. NULL or "" is
+// good.
+enum status privileges_check_user(const char *name, struct errmsg *err);
+
 // privileges_drop becomes the user `name` with that user's groups and no others,
 // for good: no capability is left in any set. NULL or "" stays who it is; who is not
 // root gives up the capabilities it was lent all the same. STATUS_CONFIG: no such

@@ -78,19 +78,41 @@ static void on_tick(void *arg) {
 
 // --- making and ending ---------------------------------------------------------------------
 
+#define ROOM(field) sizeof(((struct server *)NULL)->field)
+
+static enum status read_server(char host[ROOM(host)], uint16_t *out_port, const char **out_name,
+                               const struct keyclient_server_config *from, struct errmsg *err) {
+  const char *name = from->name != NULL && from->name[0] != '\0' ? from->name : host;
+  *out_name = name;
+  if (address_split_host(host, out_port, from->address, err) != STATUS_OK) {
+    return STATUS_CONFIG;
+  }
+  if (strlen(name) >= ROOM(name) || strlen(from->address) >= ROOM(label)) {
+    return errmsg_set(err, STATUS_CONFIG, "key server name \"%s\" is too long", name);
+  }
+  return STATUS_OK;
+}
+
+enum status keyclient_check_servers(const struct keyclient_config *config, struct errmsg *err) {
+  for (size_t i = 0; i < config->num_servers; i++) {
+    char host[ROOM(host)];
+    const char *name = NULL;
+    uint16_t port = 0;
+    if (read_server(host, &port, &name, &config->servers[i], err) != STATUS_OK) {
+      errmsg_prefix(err, "key_servers.servers[%zu].address", i);
+      return STATUS_CONFIG;
+    }
+  }
+  return STATUS_OK;
+}
+
 static enum status server_init(struct keyclient *kc, const struct keyclient_server_config *from,
                                struct errmsg *err) {
   enum status st = STATUS_OK;
   struct server *server = &kc->servers[kc->num_servers];
   const char *name = NULL;
 
-  if (address_split_host(server->host, &server->port, from->address, err) != STATUS_OK) {
-    return STATUS_CONFIG;
-  }
-  name = from->name != NULL && from->name[0] != '\0' ? from->name : server->host;
-  if (strlen(name) >= sizeof server->name || strlen(from->address) >= sizeof server->label) {
-    return errmsg_set(err, STATUS_CONFIG, "key server name \"%s\" is too long", name);
-  }
+  TRY(read_server(server->host, &server->port, &name, from, err));
   memcpy(server->name, name, strlen(name) + 1);
   memcpy(server->label, from->address, strlen(from->address) + 1);
   server->kc = kc;
@@ -100,7 +122,11 @@ static enum status server_init(struct keyclient *kc, const struct keyclient_serv
   TAILQ_INIT(&server->hedging);
   kc_health_init(server);
   st = kc_pool_init(server, kc->num_connections);
-  return st == STATUS_OK ? st : errmsg_set(err, st, "no memory");
+  if (st != STATUS_OK) {
+    (void)errmsg_set(err, st, "no memory");
+  }
+out:
+  return st;
 }
 
 static enum status init(struct keyclient *kc, const struct keyclient_config *config,

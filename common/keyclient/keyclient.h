@@ -125,6 +125,10 @@ struct keyclient_server_stats {
 
 struct keyclient;
 
+// keyclient_check_servers says what keyclient_new would of the servers' addresses and names:
+// for configurations that are not in use yet. STATUS_CONFIG.
+enum status keyclient_check_servers(const struct keyclient_config *config, struct errmsg *err);
+
 // keyclient_new copies what it needs of `config`, reads the TLS files, and
 // connects from the loop. STATUS_CONFIG (an address), what tls_context_client
 // returns, STATUS_MEMORY.

@@ -405,15 +405,17 @@ static void on_reload(void *arg, struct http_request *request) {
     http_reply_error(request, 400, "bad_request", err.text);
     return;
   }
-  if (admin->host.reload(admin->host.arg, &err) != STATUS_OK) {
+  json_t *ignored = json_array();
+  if (admin->host.reload(admin->host.arg, ignored, &err) != STATUS_OK) {
+    json_decref(ignored);
     http_reply_error(request, 422, "reload_failed", err.text);
     return;
   }
   (void)certstore_names(store_of(admin), &num_names);
   (void)certstore_chains(store_of(admin), &num_chains);
   http_reply_json(request, 200,
-                  json_pack("{s:b,s:I,s:I}", "reloaded", 1, "names", (json_int_t)num_names,
-                            "chains", (json_int_t)num_chains));
+                  json_pack("{s:b,s:I,s:I,s:o}", "reloaded", 1, "names", (json_int_t)num_names,
+                            "chains", (json_int_t)num_chains, "ignored", ignored));
 }
 
 // --- the process ----------------------------------------------------------------

@@ -42,8 +42,9 @@ struct admin_host {
   const char *(*why_no_dc)(void *arg, const struct chain *chain);
   // Does the configuration let the name use delegated credentials? May be NULL.
   bool (*may_use_dc)(void *arg, const struct cert_name *name);
-  // Reload; answers why not in err.
-  enum status (*reload)(void *arg, struct errmsg *err);
+  // Reload; answers why not in err. `ignored`: an array, to which the names of options are
+  // added that are otherwise now, and that a reload leaves as they were.
+  enum status (*reload)(void *arg, json_t *ignored, struct errmsg *err);
   // Answers GET /v1/connections (conn_list.h).
   void (*list_connections)(void *arg, struct http_request *request);
   // Answers POST /v1/takeover (handover.h).

@@ -332,13 +332,15 @@ static enum status write_first(struct states *states, const char *path, struct e
   return st;
 }
 
-static enum status read_first(struct states *states, const char *path, struct errmsg *err) {
+static bool is_there(const char *path) { return access(path, F_OK) == 0 || errno != ENOENT; }
+
+enum status state_file_check(struct states *states, const char *path, struct errmsg *err) {
   enum status st = STATUS_OK;
   uint8_t *text = NULL;
   size_t len = 0;
 
-  if (access(path, F_OK) != 0 && errno == ENOENT) {
-    return write_first(states, path, err);
+  if (!is_there(path)) {
+    return STATUS_OK;
   }
   st = file_read(&text, &len, path, STATE_FILE_MAX_LEN, err);
   if (st != STATUS_OK) {
@@ -348,6 +350,10 @@ static enum status read_first(struct states *states, const char *path, struct er
   st = states_load(states, (const char *)text, len, path, err);
   free(text);
   return st;
+}
+
+static enum status read_first(struct states *states, const char *path, struct errmsg *err) {
+  return is_there(path) ? state_file_check(states, path, err) : write_first(states, path, err);
 }
 
 enum status state_file_open(struct state_file **out, struct loop *loop, struct states *states,

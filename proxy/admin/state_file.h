@@ -46,6 +46,10 @@ struct state_edit {
   struct state_edit *next;  // private
 };
 
+// state_file_check reads the switches at `path` into `states` as state_file_open does, and makes
+// nothing; no file is no switch. What state_file_open returns.
+enum status state_file_check(struct states *states, const char *path, struct errmsg *err);
+
 // state_file_open reads the switches at `path` into `states` (empty until then)
 // and makes them visible; "" keeps them in memory only. A path where there is no
 // file gets an empty one.

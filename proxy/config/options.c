@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/config_rows.h"
+#include "proxy/config/address_check.h"
 #include "proxy/dc/dc_keys.h"
 
 static const char *const key_words[] = {"per_name", "shared", NULL};  // enum dc_key_policy
@@ -347,6 +348,7 @@ static enum status check(const struct options *options, struct errmsg *err) {
     return errmsg_set(err, STATUS_CONFIG,
                       "there are both states and store: with a store, switches are kept in it");
   }
+  TRY(address_check(options, err));
   TRY(origin_options_check(options, err));
   TRY(check_alpn(options->store.alpn, options->store.num_alpn, "store.alpn", err));
   TRY(check_urls(&options->issuers, err));

@@ -150,11 +150,12 @@ static enum status accept_too(void *arg, struct errmsg *err) {
 static void serve_alone(void *arg) {
   struct control *control = arg;
   struct errmsg err = {0};
+  char text[LOG_SENTENCE_LEN];
   if (control->drain.is_draining) {
     return;  // told to stop meanwhile
   }
   if (services_open(control, &err) != STATUS_OK) {
-    log_error(0, "no_services", "reason=\"%s\" effect=no_admin_api", err.text);
+    log_error(0, "no_services", "reason=%s effect=no_admin_api", log_sentence(text, err.text));
   }
   control_announce(control);
 }

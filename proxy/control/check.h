@@ -6,8 +6,9 @@
 #include "common/base/errmsg.h"
 #include "proxy/config/options.h"
 
-// check_config makes what the options (taken) name, and lets go of it. As site_new and
-// store_open.
+// check_config makes what the options (taken) name, and lets go of it. STATUS_CONFIG, whatever
+// is wrong, so that the program ends with 2. What may yet be made by whoever starts the
+// proxy, a folder, is a hint on standard error.
 enum status check_config(struct options *options, struct errmsg *err);
 
 #endif  // DEPUTY_PROXY_CONTROL_CHECK_H_

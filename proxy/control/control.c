@@ -26,7 +26,7 @@ const struct options *control_options(const struct control *control) {
 
 static void on_hangup(void *arg) {
   struct errmsg err = {0};
-  (void)reload_now(arg, &err);
+  (void)reload_now(arg, NULL, &err);
 }
 
 static void on_reopen(void *arg) {
@@ -188,6 +188,7 @@ out:
 void control_announce(const struct control *control) {
   struct ready_listener ready[OPTIONS_MAX_LISTENERS + 2];
   struct errmsg err = {0};
+  char text[LOG_SENTENCE_LEN];
   size_t num = 0;
   for (; num < control->listeners.num; num++) {
     const struct listener *listener = &control->listeners.items[num];
@@ -201,8 +202,8 @@ void control_announce(const struct control *control) {
   }
   ready_notify_main_pid();
   if (ready_announce(ready, num, &err) != STATUS_OK) {
-    log_warn(0, "not_announced", "reason=\"%s\"",
-             err.text);  // nobody reads it; serve all the same
+    // Nobody reads it; serve all the same.
+    log_warn(0, "not_announced", "reason=%s", log_sentence(text, err.text));
   }
   program_is_ready();
   log_info(0, "tls_library", "%s", tls_features());

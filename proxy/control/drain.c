@@ -5,12 +5,21 @@
 #include "common/net/ready.h"
 #include "proxy/control/control_internal.h"
 
-static void on_limit(void *arg) {
-  struct control *control = arg;
+// What is left is closed now.
+static void end_now(struct control *control, const char *reason) {
+  size_t num = 0;
+  for (size_t i = 0; i < control->num_workers; i++) {
+    const struct worker_counters *counters = &control->workers[i]->counters;
+    const uint64_t num_closed = counter_get(&counters->closed);  // first: never more than accepted
+    num += counter_get(&counters->accepted) - num_closed;
+  }
+  log_info(0, "drain_over", "reason=%s connections=%zu", reason, num);
   for (size_t i = 0; i < control->num_workers; i++) {
     worker_post_end(control->workers[i]);
   }
 }
+
+static void on_limit(void *arg) { end_now(arg, "limit"); }
 
 enum status drain_init(struct control *control) {
   return timer_init(&control->drain.limit, control->loop, on_limit, control);
@@ -30,7 +39,7 @@ void drain_begin(struct control *control) {
 void drain_or_end(void *arg) {
   struct control *control = arg;
   if (control->drain.is_draining) {
-    on_limit(control);  // asked twice: now
+    end_now(control, "asked_twice");
     return;
   }
   ready_notify("STOPPING=1");

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/control/reload.h"
 
-#include <string.h>
-
 #include "common/base/log.h"
 #include "common/net/ready.h"
+#include "proxy/config/lasting.h"
 #include "proxy/control/control_internal.h"
 
 // --- what is in use ----------------------------------------------------------------------
@@ -111,38 +110,12 @@ void plan_commit(struct plan *plan, struct control *control) {
 
 // --- reload ------------------------------------------------------------------------------
 
-static bool is_same(const char *a, const char *b) {
-  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+static void note_ignored(void *arg, const char *option) {
+  log_warn(0, "reload_ignores", "option=%s remedy=restart", option);
+  (void)json_array_append_new(arg, json_string(option));
 }
 
-// What only a new start can change. It stays as it is, which an operator should know.
-static void warn_of_ignored(const struct options *now, const struct options *wanted) {
-  const char *audit = audit_log_change(&now->audit.log, &wanted->audit.log);
-  const struct {
-    const char *name;
-    bool is_same;
-  } rows[] = {
-      {"workers", now->num_workers == wanted->num_workers},
-      {"admin.socket", is_same(now->admin.socket, wanted->admin.socket)},
-      {"admin.mode", is_same(now->admin.mode, wanted->admin.mode)},
-      {"metrics.listen", is_same(now->metrics.listen, wanted->metrics.listen)},
-      {audit == NULL ? "audit" : audit, audit == NULL},
-      {"states", is_same(now->states, wanted->states)},
-      {"store.path", is_same(now->store.path, wanted->store.path)},
-      {"store.cache", now->store.max_cached == wanted->store.max_cached},
-      {"user", is_same(now->user, wanted->user)},
-      {"sandbox", sandbox_options_equal(&now->sandbox, &wanted->sandbox)},
-      {"log", is_same(now->log, wanted->log)},
-      {"access_log_file", is_same(now->access_log_file, wanted->access_log_file)},
-  };
-  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-    if (!rows[i].is_same) {
-      log_warn(0, "reload_ignores", "option=%s remedy=restart", rows[i].name);
-    }
-  }
-}
-
-static enum status try_reload(struct control *control, struct errmsg *err) {
+static enum status try_reload(struct control *control, json_t *ignored, struct errmsg *err) {
   enum status st = STATUS_OK;
   struct options options = {0};
   struct plan plan = {0};
@@ -154,7 +127,8 @@ static enum status try_reload(struct control *control, struct errmsg *err) {
                      control->num_workers, err));
   TRY(plan_views(&plan, control, err));
   credentials_prepare(control->credentials, plan.site);
-  warn_of_ignored(&control->sites.current->options, &plan.site->options);
+  lasting_compare(&control->sites.current->options, &plan.site->options, note_ignored, ignored);
+  lasting_keep(&control->sites.current->options, &plan.site->options);
   plan_commit(&plan, control);
 
 out:
@@ -163,9 +137,10 @@ out:
   return st;
 }
 
-enum status reload_now(void *arg, struct errmsg *err) {
+enum status reload_now(void *arg, json_t *ignored, struct errmsg *err) {
   struct control *control = arg;
   struct errmsg reason = {0};
+  char text[LOG_SENTENCE_LEN];
   enum status st = STATUS_OK;
 
   ready_notify_reloading();
@@ -174,16 +149,16 @@ enum status reload_now(void *arg, struct errmsg *err) {
   } else if (changeover_is_under_way(&control->changeover)) {
     st = errmsg_set(&reason, STATUS_REFUSED, "one process is taking over from another");
   } else {
-    st = try_reload(control, &reason);
+    st = try_reload(control, ignored, &reason);
   }
   if (st == STATUS_OK) {
     control->sites.num_reloads += 1;
     log_info(0, "reloaded", "path=%s", control->config_path);
   } else {
     control->sites.num_reloads_failed += 1;
-    log_error(0, "reload_failed", "reason=\"%s\" effect=the_earlier_configuration_stays",
-              reason.text[0] == '\0' ? status_name(st) : reason.text);
     (void)errmsg_set(err, st, "%s", reason.text[0] == '\0' ? status_name(st) : reason.text);
+    log_error(0, "reload_failed", "reason=%s effect=the_earlier_configuration_stays",
+              log_sentence(text, err->text));
   }
   ready_notify("READY=1");
   return st;

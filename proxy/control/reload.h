@@ -9,6 +9,8 @@
 #ifndef DEPUTY_PROXY_CONTROL_RELOAD_H_
 #define DEPUTY_PROXY_CONTROL_RELOAD_H_
 
+#include <jansson.h>
+
 #include "common/base/errmsg.h"
 #include "proxy/listeners.h"
 #include "proxy/site.h"
@@ -44,8 +46,9 @@ void plan_commit(struct plan *plan, struct control *control);
 void plan_cleanup(struct plan *plan);
 
 // reload_now reads the configuration's file again, for the control in `arg`. On failure,
-// which is logged, counted and told in err, the earlier one stays.
-enum status reload_now(void *arg, struct errmsg *err);
+// which is logged, counted and told in err, the earlier one stays. To `ignored`, an array or
+// NULL, the names of options are added that have changed, and last (lasting.h).
+enum status reload_now(void *arg, json_t *ignored, struct errmsg *err);
 
 // What workers say (worker.h); the control in `arg`.
 void sites_on_view_entered(void *arg, struct view *view);

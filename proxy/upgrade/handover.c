@@ -31,6 +31,7 @@ bool handover_is_claimed(const struct handover *handover) {
 }
 
 static void end(struct handover *handover, const char *reason) {
+  char text[LOG_SENTENCE_LEN];
   if (handover->fd < 0) {
     return;
   }
@@ -39,7 +40,8 @@ static void end(struct handover *handover, const char *reason) {
   handover->fd = -1;
   timer_cancel(&handover->limit);
   if (handover->phase != PHASE_COMPLETE) {
-    log_warn(0, "takeover_failed", "reason=\"%s\" effect=this_process_serves_on", reason);
+    log_warn(0, "takeover_failed", "reason=%s effect=this_process_serves_on",
+             log_sentence(text, reason));
     handover->phase = PHASE_NONE;
   }
 }

@@ -22,9 +22,11 @@ static void on_let_go(void *arg) {
 }
 
 static void give_up(struct succession *succession, const char *reason) {
+  char text[LOG_SENTENCE_LEN];
   succession->is_over = true;
   loop_post(succession->loop, on_let_go, succession);
-  log_error(0, "takeover_failed", "reason=\"%s\" effect=the_running_process_serves_on", reason);
+  log_error(0, "takeover_failed", "reason=%s effect=the_running_process_serves_on",
+            log_sentence(text, reason));
   succession->host.give_up(succession->host.arg, reason);
 }
 

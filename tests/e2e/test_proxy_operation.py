@@ -129,6 +129,14 @@ BAD_CONFIGS = {
     "url": (lambda c: c["issuers"].update(urls=["http://localhost"]), "https://"),
     "identity": (lambda c: c["key_servers"]["tls"].update(certificate="/none.pem"), "/none.pem"),
     "address": (lambda c: c["listeners"][0].update(address="256.0.0.1:443"), "256.0.0.1"),
+    "two at one": (lambda c: c["listeners"].extend(
+        {"name": name, "address": "127.0.0.1:1443"} for name in ("one", "two")), "both listen at"),
+    "a key server without a port": (lambda c: c["key_servers"]["servers"][0].update(
+        address="nowhere"), "key_servers.servers[0].address"),
+    "another's key": (lambda c: c["key_servers"]["tls"].update(key=c["issuers"]["tls"]["key"]),
+                      "does not belong to the certificate"),
+    "no ticket keys": (lambda c: c.update(tickets={"key_file": "/none.keys"}), "tickets.key_file"),
+    "mode": (lambda c: c["admin"].update(mode="rw"), "admin.mode"),
     "taken": (None, "cannot listen"),
     "not JSON": (None, "JSON"),
     "versions": (lambda c: c.update(tls={"min_version": "1.3", "max_version": "1.2"}),
@@ -157,24 +165,37 @@ def test_bad_configuration_changes_nothing_and_says_why(stack, config, name):
         stack.proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: stack.proxy.metric("reloads_total", result="failed") > before, "it")
     wait_until(lambda: "reload_failed" in stack.proxy.log()[log:], "the line")
-    lines = stack.proxy.log()[log:]
+    lines = stack.proxy.log()[log:].replace('\\"', '"')
     assert why in lines, lines
     assert stack.get() == BODY
     # The admin API says the same, and --check-config before anything happens.
     if name != "taken":
         status, body = stack.proxy.admin("POST", "/v1/reload", {})
         assert status != 200 and why in json.dumps(body).replace('\\"', '"'), body
+        done = stack.proxy.ctl("reload", check=False)
+        assert done.returncode == 1 and why in done.stderr, done.stderr
         done = stack.procs.run([BIN_DIR / PROXY, "--check-config", "--config",
                                 stack.procs.folder / "proxy.json"])
-        if name not in ("group", "address"):  # these need a context, a socket
-            assert done.returncode != 0 and why in done.stderr, done.stderr
+        assert done.returncode == 2 and why in done.stderr, done.stderr
 
 
 def test_good_configuration_is_checked_as_such(stack):
     stack.proxy.write_config()
     done = stack.procs.run([BIN_DIR / PROXY, "--check-config", "--config",
                             stack.procs.folder / "proxy.json"])
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    # What a reload would not read, a start will: a user, the file of switches, folders.
+    damaged = stack.proxy.folder / "damaged.json"
+    damaged.write_text("{")
+    for option, value, code, why in (
+            ("user", "nobody-of-that-name", 2, "there is no user"),
+            ("states", str(damaged), 2, "the file of switches is damaged"),
+            ("log", "/none/log", 0, "hint: log: a start needs the folder /none")):
+        stack.proxy.write_config(json.dumps({**stack.proxy.config, option: value}))
+        done = stack.procs.run([BIN_DIR / PROXY, "--check-config", "--config",
+                                stack.procs.folder / "proxy.json"])
+        assert done.returncode == code and why in done.stderr, (option, done)
+    stack.proxy.write_config()
 
 
 def test_reload_of_listeners(stack, config):
@@ -212,6 +233,8 @@ def test_what_a_reload_cannot_change_is_said(stack, config):
     stack.proxy.reload()
     wait_until(lambda: "option=states" in stack.proxy.log()[log:], "the warning")
     assert "option=workers" in stack.proxy.log()[log:]
+    done = stack.proxy.ctl("reload")  # they stay as they were, so they are told of again
+    assert "workers is not changed by a reload" in done.stderr and "states" in done.stderr
     assert stack.proxy.status()["workers"] == 2
 
 
@@ -295,6 +318,7 @@ def test_sigterm_is_bounded(own):
         own.proxy.process.signal(signal.SIGTERM)
         assert own.proxy.process.wait() == 0
         assert 2.5 < time.monotonic() - start < 4.5 * SLOW
+        assert "drain_over reason=limit connections=1" in own.proxy.log()
         assert client.read() == b""  # an orderly end all the same
 
 
@@ -306,6 +330,7 @@ def test_second_sigterm_is_at_once(own):
         own.proxy.process.signal(signal.SIGTERM)
         assert own.proxy.process.wait() == 0
         assert time.monotonic() - start < 1.5 * SLOW
+        assert "drain_over reason=asked_twice connections=1" in own.proxy.log()
 
 
 def test_sigterm_under_load_fails_no_connection_that_was_accepted(own):
