@@ -256,7 +256,7 @@ static void put_keyclients(const struct metrics_source *source, struct metrics_t
 
 // --- names -----------------------------------------------------------------------------------
 
-enum gauge { GAUGE_DC_LEFT, GAUGE_LEAF_LEFT, GAUGE_USABLE };
+enum gauge { GAUGE_DC_LEFT, GAUGE_LEAF_LEFT, GAUGE_STAPLE_LEFT, GAUGE_USABLE };
 
 static bool gauge_of(double *out, enum gauge gauge, const struct chain *chain, int64_t now_s) {
   const struct tls_dc *dc = NULL;
@@ -269,6 +269,9 @@ static bool gauge_of(double *out, enum gauge gauge, const struct chain *chain, i
     case GAUGE_LEAF_LEFT:
       *out = (double)(chain->info.not_after_s - now_s);
       return true;
+    case GAUGE_STAPLE_LEFT:
+      *out = (double)(chain->staple_ends_s - now_s);
+      return chain->has_staple && chain->staple_ends_s != 0;
     case GAUGE_USABLE:
       *out = chain_judge(chain, now_s) == CHAIN_USABLE ? 1 : 0;
       return true;
@@ -299,6 +302,8 @@ static void put_names(const struct metrics_source *source, struct metrics_text *
       {GAUGE_DC_LEFT, PREFIX "dc_seconds_left",
        "Seconds until the delegated credential ends; 0: there is none."},
       {GAUGE_LEAF_LEFT, PREFIX "certificate_seconds_left", "Seconds until the leaf ends."},
+      {GAUGE_STAPLE_LEFT, PREFIX "staple_seconds_left",
+       "Seconds until the stapled OCSP response ends, after which it is left out."},
       {GAUGE_USABLE, PREFIX "chain_usable", "Whether the chain may answer handshakes."},
   };
   int64_t now_s = clock_wall_s();

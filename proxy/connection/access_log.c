@@ -17,7 +17,7 @@
 
 #define PEER_LEN 64
 #define NAME_LEN 280
-#define DETAILS_LEN 192
+#define DETAILS_LEN 224
 #define CLIENT_LEN (4 * CLIENT_AUTH_NAME_LEN + 16)
 
 static struct sink *_Atomic file;  // NULL: lines go to the log
@@ -49,12 +49,13 @@ static const char *format_details(char out[DETAILS_LEN], const struct conn *conn
   } else {
     group = SSL_get_curve_name(conn->group);
     (void)snprintf(out, DETAILS_LEN,
-                   "version=%s source=%s resumed=%s chain=%s ca=%s group=%s handshake_us=%" PRIu32,
+                   "version=%s source=%s resumed=%s chain=%s ca=%s group=%s handshake_us=%" PRIu32
+                   " connect_us=%" PRIu32,
                    version_name((enum version)conn->version),
                    source_name((enum source)conn->source),
                    conn->source == SOURCE_RESUMED ? "yes" : "no", conn->label,
                    bytes_to_hex(ca, bytes_of(conn->ca_id, sizeof(conn->ca_id))),
-                   group == NULL ? "none" : group, conn->handshake_us);
+                   group == NULL ? "none" : group, conn->handshake_us, conn->connect_us);
   }
   return out;
 }
@@ -120,6 +121,7 @@ static void add_tls(struct jsonline *line, const struct conn *conn) {
   jsonline_cstr(line, "chain", conn->label);
   jsonline_hex(line, "ca", bytes_of(conn->ca_id, sizeof(conn->ca_id)));
   jsonline_int(line, "handshake_us", conn->handshake_us);
+  jsonline_int(line, "connect_us", conn->connect_us);
 }
 
 static void write_json(const struct conn *conn) {

@@ -133,6 +133,7 @@ struct conn {
   uint64_t address_key;   // where its address is counted (address_table.h); 0: nowhere
   int64_t touched_ms;     // when the idle deadline was last set
   uint32_t handshake_us;  // how long it took; 0: not over
+  uint32_t connect_us;    // from then until an origin was reached; 0: none was
   struct record_size record_size;
   uint32_t discarded;  // DRAIN: sealed bytes that nobody reads any more
   union peer peer;

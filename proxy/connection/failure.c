@@ -16,6 +16,7 @@ static const char *const names[FAILURE_NUM] = {
     [FAILURE_PLAINTEXT] = "plaintext_http",
     [FAILURE_NOT_TLS] = "not_tls",
     [FAILURE_PROXY_HEADER] = "proxy_header",
+    [FAILURE_ADDRESS] = "address_limit",
     [FAILURE_BAD_HELLO] = "malformed",
     [FAILURE_PROTOCOL] = "protocol",
     [FAILURE_VERSION] = "version",

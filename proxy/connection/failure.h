@@ -17,6 +17,7 @@ enum failure {
   FAILURE_PLAINTEXT,        // speaks HTTP, not TLS
   FAILURE_NOT_TLS,          // first record is of no known kind (SSLv2, other protocols)
   FAILURE_PROXY_HEADER,     // a trusted peer sent no PROXY header, or a wrong one
+  FAILURE_ADDRESS,          // whom that header names has used up the limits of an address
   FAILURE_BAD_HELLO,        // a ClientHello or later message that breaks the grammar
   FAILURE_PROTOCOL,         // a well-formed message that may not come here, a bad record
   FAILURE_VERSION,          // no TLS version in common

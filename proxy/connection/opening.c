@@ -190,7 +190,7 @@ enum step opening_greeting(struct conn *conn) {
     case GREETING_REFUSED:
       break;
   }
-  return conn_finish(conn, OUTCOME_HANDSHAKE, CONN_CLOSED);
+  return opening_fail(conn, FAILURE_ADDRESS, "limits");
 }
 
 enum step opening_handshake(struct conn *conn) {

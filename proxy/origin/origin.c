@@ -94,7 +94,10 @@ static void note_failed(struct conn *conn, enum origin_failure failure) {
 
 static void note_connected(struct conn *conn) {
   struct endpoint *endpoint = conn->endpoint;
-  const int64_t took_us = clock_monotonic_us() - conn->hs->reach.began_us;
+  const int64_t now_us = clock_monotonic_us();
+  const int64_t took_us = now_us - conn->hs->reach.began_us;
+  const int64_t in_all_us = now_us - conn->accepted_us - conn->handshake_us;
+  conn->connect_us = in_all_us > 0 && in_all_us < UINT32_MAX ? (uint32_t)in_all_us : 1;
   counter_add(&endpoint->origin->num_connected, 1);
   counter_add(&endpoint->origin->connect_us, (uint64_t)took_us);
   histogram_add_us(&conn->worker->counters.origin_time, (uint64_t)took_us);

@@ -60,7 +60,7 @@ struct store_host served_store_host(struct served_store *served);
 // served_store_add_status adds what GET /v1/status tells of the store.
 void served_store_add_status(struct served_store *served, json_t *object);
 
-void served_store_write_metrics(const struct served_store *served, struct metrics_text *text);
+void served_store_write_metrics(struct served_store *served, struct metrics_text *text);
 
 // served_store_end_tasks waits for those that run; no done is called any more. Then whoever
 // asked may go. The loop has ended. NULL allowed.

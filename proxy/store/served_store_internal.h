@@ -3,6 +3,7 @@
 #ifndef DEPUTY_PROXY_STORE_SERVED_STORE_INTERNAL_H_
 #define DEPUTY_PROXY_STORE_SERVED_STORE_INTERNAL_H_
 
+#include "proxy/store/life_left.h"
 #include "proxy/store/loader.h"
 #include "proxy/store/lookup.h"
 #include "proxy/store/name_cache.h"
@@ -23,6 +24,7 @@ struct served_store {
   struct renewal renewal;
   struct store_tasks tasks;
   struct lookup lookup;
+  struct life_left life_left;
 };
 
 #endif  // DEPUTY_PROXY_STORE_SERVED_STORE_INTERNAL_H_

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a served store tells, and what the admin API asks of it.
+#include "common/base/clock.h"
 #include "proxy/store/served_store_internal.h"
 
 // --- the admin API ------------------------------------------------------------------------
@@ -80,7 +81,25 @@ static void put_number(struct metrics_text *text, const char *name, enum metric_
   metrics_sample(text, name, value, NULL);
 }
 
-void served_store_write_metrics(const struct served_store *served, struct metrics_text *text) {
+// Seconds left, and not the time: an alert then needs no clock of its own.
+static void put_life_left(struct served_store *served, struct metrics_text *text) {
+  const char *family = "deputy_proxy_store_seconds_left";
+  struct life_left *left = &served->life_left;
+  const int64_t now_s = clock_wall_s();
+
+  life_left_look(left, served->names.cache);
+  metrics_family(text, family, METRIC_GAUGE,
+                 "Seconds until the first end of a certificate, a staple, a delegated credential "
+                 "among the names of the store that are in memory; nothing where there is none.");
+  for (unsigned life = 0; life < LIFE_NUM; life++) {
+    if (left->told_s[life] != 0) {
+      metrics_sample(text, family, (double)(left->told_s[life] - now_s), "of",
+                     life_name((enum life)life), NULL);
+    }
+  }
+}
+
+void served_store_write_metrics(struct served_store *served, struct metrics_text *text) {
   struct cache_counts counts;
   cache_count(served->names.cache, &counts);
   metrics_family(text, "deputy_proxy_store_loads_total", METRIC_COUNTER,
@@ -108,4 +127,5 @@ void served_store_write_metrics(const struct served_store *served, struct metric
              (double)counts.num_absent);
   put_number(text, "deputy_proxy_store_evicted_total", METRIC_COUNTER,
              "Ready names that made room for others.", (double)counts.num_evicted);
+  put_life_left(served, text);
 }

@@ -324,7 +324,7 @@ def test_closing_line_says_what_happened(stack):
     lines = [l for l in stack.proxy.log().splitlines() if 'name="p384.test"' in l]
     want = (r"outcome=(done|truncated) client=127\.0\.0\.1:\d+ name=\"p384\.test\" version=1\.3 "
             r"source=certificate resumed=no chain=primary ca=[0-9a-f]{8} group=X25519 handshake_us=\d+ "
-            r"up=\d+ down=\d+ ms=\d+")
+            r"connect_us=[1-9]\d* up=\d+ down=\d+ ms=\d+")
     assert re.search(want, lines[-1]), lines
 
 

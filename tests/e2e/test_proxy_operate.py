@@ -13,7 +13,7 @@ import socket
 import pytest
 
 from support import prometheus
-from support.procs import SLOW, free_port, wait_until
+from support.procs import SLOW, SOURCE_DIR, free_port, wait_until
 from support.stack import BODY, PROXY, Origin, Stack, echo
 
 
@@ -348,6 +348,13 @@ def test_metrics_are_what_prometheus_reads(procs, pki):
         assert {labels["name"] for _, labels, _ in samples} == {"demo.test"}
         assert {labels["chain"] for _, labels, _ in samples} == {"primary", "backup"}
     assert all(value > 3600 for _, _, value in families["deputy_proxy_dc_seconds_left"].samples)
+    # Each label of a closed list is explained.
+    page = (SOURCE_DIR / "docs" / "deputy-proxy.md").read_text()
+    for family in ("handshakes_failed_total", "connections_ended_total", "client_faults_total",
+                   "connections_refused_total", "client_certificates_refused_total"):
+        for _, labels, _ in families[f"deputy_proxy_{family}"].samples:
+            (label,) = labels.values()
+            assert f"`{label}`" in page, (family, label)
     if shutil.which("promtool"):
         done = procs.run(["promtool", "check", "metrics"], input=text)
         assert done.returncode == 0, (done.stdout, done.stderr)
@@ -380,7 +387,7 @@ def test_the_strict_reading_is_strict(text):
 # --- logs --------------------------------------------------------------------------------------
 
 WANTED = {"time", "event", "conn", "outcome", "client", "name", "version", "group", "source",
-          "resumed", "chain", "ca", "handshake_us", "up", "down", "ms"}
+          "resumed", "chain", "ca", "handshake_us", "connect_us", "up", "down", "ms"}
 
 
 def json_lines(path):
@@ -409,6 +416,7 @@ def test_access_log_as_json_in_a_file_of_its_own(servers):
     assert WANTED <= set(done), WANTED - set(done)
     assert done["outcome"] in ("done", "truncated") and done["source"] == "certificate"
     assert (done["version"], done["chain"], done["up"]) == ("1.2", "primary", 18)
+    assert done["handshake_us"] > 0 and done["connect_us"] > 0
     assert done["down"] > 50 and done["client"].startswith("127.0.0.1:") and done["ms"] >= 0
     assert lines[(True, "demo.test")]["source"] == "resumed"
     failed = lines[(None, 'no"body.test')]

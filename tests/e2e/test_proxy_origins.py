@@ -622,6 +622,9 @@ def test_the_clients_address_counts_not_the_balancers(balanced, config, three):
             pass
     balanced.proxy.wait_metric(refused + 1, "connections_refused_total",
                                reason="address_connections")
+    wait_until(lambda: f"failure=address_limit" in balanced.proxy.log(), "its line")
+    line = next(l for l in balanced.proxy.log().splitlines() if "failure=address_limit" in l)
+    assert f"client={sources[0]}:" in line, line
     wait_until(lambda: balanced.proxy.metric("connections_open") == 0, "the end of all")
     for source, answer in zip(sources, first):
         with client_of(source) as again:

@@ -278,6 +278,8 @@ def test_delegated_credentials_for_names_of_the_store(shop):
     first = nss.run()
     assert first.is_ok and not first.got_dc  # cold: by the certificate's key
     shop.proxy.wait_credentials(2)  # the backup's too
+    assert 40 * 3600 < shop.proxy.metric("store_seconds_left", of="dc") <= 48 * 3600
+    assert shop.proxy.metric("store_seconds_left", of="certificate") > 48 * 3600
     again = nss.run()
     assert again.is_ok and again.got_dc and again.issuer == "web-one", again
     shop.store("switch", "--ca", "web-one", "--reason", "test")
@@ -288,6 +290,7 @@ def test_delegated_credentials_for_names_of_the_store(shop):
     assert nss.run().got_dc
     shop.store("remove", "demo.test")
     wait_until(lambda: shop.proxy.metric("dc_chains") == 0, "the end of its credentials")
+    assert not shop.proxy.metric("store_seconds_left", of="dc")
 
 
 def test_staples_and_sessions_of_the_store(shop, procs, pki):
