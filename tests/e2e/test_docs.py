@@ -73,6 +73,27 @@ def test_sample_unit_is_good(tmp_path, program):
     assert done.returncode == 0 and done.stdout + done.stderr == "", done.stdout + done.stderr
 
 
+@pytest.mark.skipif(not (BIN_DIR.parent / "cmake_install.cmake").exists(), reason="no build folder")
+def test_installed_units_name_installed_programs(tmp_path):
+    prefix = tmp_path / "prefix"
+    done = run("cmake", "--install", BIN_DIR.parent, "--prefix", prefix)
+    assert done.returncode == 0, done.stderr
+    units = sorted((prefix / "lib/systemd/system").glob("*.service"))
+    users = (prefix / "lib/sysusers.d/deputy.conf").read_text()
+    assert [unit.stem for unit in units] == ["deputy-certmanager", "deputy-dcissuer",
+                                             "deputy-keyserver", "deputy-proxy"]
+    for unit in units:
+        text = unit.read_text()
+        assert f"ExecStart={prefix}/bin/{unit.stem} " in text
+        assert (prefix / "bin" / unit.stem).exists()
+        assert f"u {unit.stem} " in users and f"User={unit.stem}\n" in text
+        if shutil.which("systemd-analyze"):
+            done = run("systemd-analyze", "verify", "--man=no", unit)
+            assert done.returncode == 0 and done.stdout + done.stderr == "", done
+    assert (prefix / "share/doc/deputy/examples/proxy.json").exists()
+    assert (prefix / "share/doc/deputy/deputy-proxy.md").exists()
+
+
 @pytest.mark.parametrize("program", ["keyserver", "dcissuer", "proxy"])
 def test_unknown_option_is_named_with_line_and_what_was_meant(samples, program):
     config = samples / f"{program}.json"
