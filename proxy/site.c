@@ -2,7 +2,6 @@
 #include "proxy/site.h"
 
 #include <inttypes.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +17,7 @@
 #include "bench/local_key.h"
 #endif
 
-#define SHORT_RESOLVE_MS 30000            // of the one origin's name
-#define IDENTITY_FILE_MAX_LEN (1u << 20)  // bytes
+#define SHORT_RESOLVE_MS 30000  // of the one origin's name
 
 // --- application protocols -------------------------------------------------------
 
@@ -216,54 +214,6 @@ out:
 
 // --- key servers ---------------------------------------------------------------------
 
-static void hash_text(SHA256_CTX *hash, const char *text) {
-  SHA256_Update(hash, text == NULL ? "" : text, text == NULL ? 1 : strlen(text) + 1);
-}
-
-static enum status hash_file(SHA256_CTX *hash, const char *path, struct errmsg *err) {
-  struct secret content = {0};
-  enum status st = secret_read_file(&content, path, IDENTITY_FILE_MAX_LEN, false, err);
-  if (st == STATUS_OK) {
-    SHA256_Update(hash, &content.len, sizeof(content.len));
-    SHA256_Update(hash, content.data, content.len);
-  }
-  secret_wipe(&content);
-  return st;
-}
-
-// Two sites with the same key servers, reached with the same identity, can share
-// connections to them: a reload then does not make new ones.
-static enum status identify_key_servers(struct site *site, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  const struct keyclient_config *config = &site->options.key_servers;
-  const int64_t numbers[] = {config->deadline_ms,     config->attempt_ms,   config->connect_ms,
-                             config->num_connections, config->allow_tls12,  config->ping_ms,
-                             config->resolve_ms,      config->hedge_percent};
-  SHA256_CTX hash;
-
-  SHA256_Init(&hash);
-  SHA256_Update(&hash, numbers, sizeof(numbers));
-  for (size_t i = 0; i < config->num_servers; i++) {
-    hash_text(&hash, config->servers[i].address);
-    hash_text(&hash, config->servers[i].name);
-  }
-  TRY(hash_file(&hash, config->tls.ca, err));
-  TRY(hash_file(&hash, config->tls.certificate, err));
-  TRY(hash_file(&hash, config->tls.key, err));
-  if (config->tls.num_crl > 0) {
-    // Revocation lists, and folders of them, count from the reload on: no sharing.
-    const int64_t now_us = clock_monotonic_us();
-    SHA256_Update(&hash, &now_us, sizeof(now_us));
-  }
-  SHA256_Final(site->key_servers_id, &hash);
-
-out:
-  if (st != STATUS_OK) {
-    errmsg_prefix(err, "key_servers.tls");
-  }
-  return st;
-}
-
 // A wrong identity must stop a start or a reload, not show up in a worker later.
 static enum status try_identity(const struct tls_identity *identity, const char *where,
                                 struct errmsg *err) {
@@ -319,7 +269,7 @@ enum status site_new(struct site **out, struct options *options, struct states *
     TRY(trust_init(&site->trusts[i], &site->options.listeners[i], err));
   }
   TRY(try_identity(&site->options.key_servers.tls, "key_servers.tls", err));
-  TRY(identify_key_servers(site, err));
+  TRY(keyclient_config_id(site->key_servers_id, &site->options.key_servers, err));
   if (options_has_issuers(&site->options)) {
     TRY(try_identity(&site->options.issuers.tls, "issuers.tls", err));
   }

@@ -50,8 +50,8 @@
 #define KEYCLIENT_MAX_SNI_LEN 255
 #define KEYCLIENT_ORDER_MARGIN_US 1000
 
-// The "key_servers" object of a configuration file; rows: keyclient_options. Whoever
-// compares two of them (a reload that keeps connections) looks at every member.
+// The "key_servers" object of a configuration file; rows: keyclient_options. What is
+// added here counts in keyclient_config_id, too.
 struct keyclient_server_config {
   char *address;  // "host:port"
   char *name;     // expected in its certificate; default: the host
@@ -70,6 +70,12 @@ struct keyclient_config {
   int64_t hedge_percent;    // of requests at most; 0: no hedging
 };
 extern const struct config_option keyclient_options[];
+
+// keyclient_config_id makes a hash of all of it, and of its files: two that are equal may
+// share connections, so that a reload does not make new ones. STATUS_SYSTEM, STATUS_LIMIT,
+// with the sentence. It reads files: not on a loop.
+enum status keyclient_config_id(uint8_t out[32], const struct keyclient_config *config,
+                                struct errmsg *err);
 
 // Counters of one keyclient; written by its loop, read by any thread.
 struct keyclient_stats {
