@@ -20,6 +20,7 @@
 #include "common/net/job.h"
 #include "common/net/loop.h"
 #include "common/net/ready.h"
+#include "common/net/reload.h"
 
 #define LOCK_NAME "certmanager.lock"
 #define STANDBY_MS 1000
@@ -42,12 +43,8 @@ struct manager {
   struct keeper *keeper;  // NULL: standing by
   struct timer standby;
 
-  struct job reload;
-  bool is_reloading;
-  bool is_reload_wanted;  // SIGHUP came while one was under way
-  bool is_loaded;
-  struct options loaded;
-  struct errmsg load_error;
+  struct reload reload;
+  struct options loaded;  // the jobs' thread has it meanwhile
 };
 
 // --- routes ------------------------------------------------------------------------------
@@ -81,6 +78,7 @@ static void handle_metrics(void *arg, struct http_request *request) {
   struct metrics_text text = {0};
   struct keeper_view keeper = {0};
   const struct metrics_view view = {.stats = &manager->stats,
+                                    .reload = &manager->reload,
                                     .keeper = manager->keeper != NULL ? &keeper : NULL,
                                     .audit = manager->audit.sink};
   if (manager->keeper != NULL) {
@@ -161,24 +159,19 @@ static void on_standby(void *arg) {
 
 // --- reload ------------------------------------------------------------------------------
 
-// On the jobs' thread.
-static void load(void *arg) {
+static enum status load(void *arg, int scope, struct errmsg *err) {
   struct manager *manager = arg;
-  manager->is_loaded =
-      options_load(&manager->loaded, manager->config_path, &manager->load_error) == STATUS_OK;
-}
-
-static bool is_same_text(const char *a, const char *b) {
-  return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
+  (void)scope;
+  return options_load(&manager->loaded, manager->config_path, err);
 }
 
 static void warn_restart(const struct options *old, const struct options *new) {
   const struct revocation_options *a = &old->revocation;
   const struct revocation_options *b = &new->revocation;
-  if (!is_same_text(old->store, new->store) || !is_same_text(old->ca, new->ca) ||
-      !is_same_text(old->user, new->user) || !is_same_text(old->log, new->log) ||
+  if (!config_same_text(old->store, new->store) || !config_same_text(old->ca, new->ca) ||
+      !config_same_text(old->user, new->user) || !config_same_text(old->log, new->log) ||
       audit_log_change(&old->audit.log, &new->audit.log) != NULL ||
-      !is_same_text(old->metrics.listen, new->metrics.listen) ||
+      !config_same_text(old->metrics.listen, new->metrics.listen) ||
       !sandbox_options_equal(&old->sandbox, &new->sandbox) ||
       old->staples.is_on != new->staples.is_on || old->staples.max_open != new->staples.max_open ||
       old->staples.max_open_per_responder != new->staples.max_open_per_responder ||
@@ -191,47 +184,30 @@ static void warn_restart(const struct options *old, const struct options *new) {
   }
 }
 
-static void start_reload(struct manager *manager);
-
-static void on_loaded(void *arg) {
+static enum status commit(void *arg, int scope, struct errmsg *err) {
   struct manager *manager = arg;
-  char quoted[ERRMSG_MAX_LEN];
-
-  manager->is_reloading = false;
-  if (manager->is_loaded) {
-    counter_add(&manager->stats.num_reloads, 1);
-    warn_restart(&manager->options, &manager->loaded);
-    manager->revocation = manager->loaded.revocation;
-    if (manager->keeper != NULL) {
-      keeper_reload(manager->keeper, &manager->revocation);
-    }
-    log_info(0, "reloaded", "ceiling=%lld", (long long)manager->revocation.ceiling);
-  } else {
-    counter_add(&manager->stats.num_reloads_failed, 1);
-    log_error(0, "reload_failed", "kept=old reason=%s",
-              log_quote(quoted, sizeof(quoted), bytes_text(manager->load_error.text)));
+  (void)scope;
+  (void)err;
+  warn_restart(&manager->options, &manager->loaded);
+  manager->revocation = manager->loaded.revocation;
+  if (manager->keeper != NULL) {
+    keeper_reload(manager->keeper, &manager->revocation);
   }
+  log_info(0, "reloaded", "ceiling=%lld", (long long)manager->revocation.ceiling);
+  return STATUS_OK;
+}
+
+static void end_reload(void *arg) {
+  struct manager *manager = arg;
   options_cleanup(&manager->loaded);
-  if (manager->is_reload_wanted) {
-    start_reload(manager);
-  }
 }
 
-static void start_reload(struct manager *manager) {
-  manager->is_reload_wanted = false;
-  manager->is_reloading = true;
-  manager->load_error = (struct errmsg){0};
-  manager->reload = (struct job){.work = load, .done = on_loaded, .arg = manager};
-  jobs_start(manager->jobs, &manager->reload);
-}
+static const struct reload_steps reload_steps = {
+    .prepare = load, .commit = commit, .end = end_reload};
 
 static void on_hup(void *arg) {
   struct manager *manager = arg;
-  if (manager->is_reloading) {
-    manager->is_reload_wanted = true;
-  } else {
-    start_reload(manager);
-  }
+  reload_ask(&manager->reload, 1);
 }
 
 static void on_usr1(void *arg) {
@@ -321,6 +297,7 @@ enum status manager_start(struct manager *manager, struct errmsg *err) {
   TRY(loop_new(&manager->loop));
   TRY(take_signals(manager));
   TRY(jobs_new(&manager->jobs, manager->loop));
+  reload_init(&manager->reload, manager->jobs, &reload_steps, manager);
   TRY(timer_init(&manager->standby, manager->loop, on_standby, manager));
   TRY(timer_init(&manager->watch_audit, manager->loop, on_watch_audit, manager));
   timer_arm_ms(&manager->watch_audit, AUDIT_LOG_WATCH_MS);

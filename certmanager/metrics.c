@@ -19,7 +19,6 @@ static void write_counter(struct metrics_text *text, const char *name, const cha
 }
 
 static void write_process(struct metrics_text *text, const struct metrics_view *view) {
-  const struct stats *stats = view->stats;
   metrics_family(text, PREFIX "build_info", METRIC_GAUGE, "Always 1; the version is the label.");
   metrics_sample(text, PREFIX "build_info", 1, "version", DEPUTY_VERSION, NULL);
   write_one(text, PREFIX "active", METRIC_GAUGE,
@@ -27,10 +26,10 @@ static void write_process(struct metrics_text *text, const struct metrics_view *
             view->keeper != NULL ? 1 : 0);
   sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads, by result.");
-  metrics_sample(text, PREFIX "reloads_total", (double)counter_get(&stats->num_reloads), "result",
-                 "ok", NULL);
-  metrics_sample(text, PREFIX "reloads_total", (double)counter_get(&stats->num_reloads_failed),
-                 "result", "failed", NULL);
+  metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_good, "result", "ok",
+                 NULL);
+  metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_failed, "result", "failed",
+                 NULL);
   audit_log_metrics(text, PREFIX, view->audit);
 }
 

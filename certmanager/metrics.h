@@ -9,9 +9,11 @@
 #include "certmanager/stats.h"
 #include "common/base/metrics.h"
 #include "common/base/sink.h"
+#include "common/net/reload.h"
 
 struct metrics_view {
   const struct stats *stats;
+  const struct reload *reload;
   const struct keeper_view *keeper;  // NULL: another process does the work
   struct sink *audit;
 };

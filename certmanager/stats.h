@@ -28,8 +28,6 @@ struct stats {
   struct counter num_scans;
   struct counter num_scans_failed;
   struct counter num_reopens;
-  struct counter num_reloads;
-  struct counter num_reloads_failed;
 };
 
 #endif  // DEPUTY_CERTMANAGER_STATS_H_

@@ -13,6 +13,7 @@
 #include "common/net/job.h"
 #include "common/net/loop.h"
 #include "common/net/ready.h"
+#include "common/net/reload.h"
 #include "dcissuer/batch.h"
 #include "dcissuer/metrics.h"
 
@@ -41,12 +42,8 @@ struct issuer {
   struct timer drain_limit;
   struct timer watch_audit;
 
-  // A reload is prepared on the job's thread, which has these meanwhile.
-  struct job reload;
-  bool is_reloading;
-  bool is_reload_wanted;  // SIGHUP came while one was under way
-  struct snapshot *loaded;
-  struct errmsg load_error;
+  struct reload reload;
+  struct snapshot *loaded;  // the jobs' thread has it meanwhile
 };
 
 // --- routes ------------------------------------------------------------------------
@@ -77,6 +74,7 @@ static void handle_metrics(void *arg, struct http_request *request) {
   struct metrics_text text = {0};
   const struct metrics_view view = {
       .stats = &issuer->stats,
+      .reload = &issuer->reload,
       .keyclient = issuer->signer->keyclient,
       .api = issuer->api,
       .plain = issuer->plain,
@@ -108,25 +106,16 @@ static const struct http_route api_routes[] = {
 
 // --- reload --------------------------------------------------------------------------
 
-// On the job's thread.
-static void load(void *arg) {
+static enum status load(void *arg, int scope, struct errmsg *err) {
   struct issuer *issuer = arg;
-  if (snapshot_load(&issuer->loaded, issuer->config_path, &issuer->load_error) != STATUS_OK) {
-    issuer->loaded = NULL;
-  }
-}
-
-static bool is_same_text(const char *a, const char *b) {
-  return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
+  (void)scope;
+  return snapshot_load(&issuer->loaded, issuer->config_path, err);
 }
 
 static void warn_restart(const struct options *old, const struct options *new) {
-  bool is_same = old->num_listen == new->num_listen;
-  for (size_t i = 0; is_same && i < old->num_listen; i++) {
-    is_same = strcmp(old->listen[i], new->listen[i]) == 0;
-  }
-  if (!is_same || !is_same_text(old->metrics.listen, new->metrics.listen) ||
-      !is_same_text(old->user, new->user) || !is_same_text(old->log, new->log) ||
+  if (!config_same_list(old->listen, old->num_listen, new->listen, new->num_listen) ||
+      !config_same_text(old->metrics.listen, new->metrics.listen) ||
+      !config_same_text(old->user, new->user) || !config_same_text(old->log, new->log) ||
       audit_log_change(&old->audit.log, &new->audit.log) != NULL ||
       !sandbox_options_equal(&old->sandbox, &new->sandbox)) {
     log_warn(0, "reload_needs_restart",
@@ -135,10 +124,12 @@ static void warn_restart(const struct options *old, const struct options *new) {
 }
 
 // Everything has been prepared: what follows cannot fail halfway.
-static enum status commit(struct issuer *issuer, struct errmsg *err) {
+static enum status commit(void *arg, int scope, struct errmsg *err) {
+  struct issuer *issuer = arg;
   struct snapshot *new = issuer->loaded;
   struct snapshot *old = issuer->snapshot;
 
+  (void)scope;
   if (memcmp(new->key_servers_sha256, old->key_servers_sha256, 32) != 0) {
     struct signer *signer = NULL;
     enum status st = signer_new(&signer, issuer->batches, &new->options.key_servers, err);
@@ -154,46 +145,23 @@ static enum status commit(struct issuer *issuer, struct errmsg *err) {
   issuer->snapshot = new;
   issuer->loaded = NULL;
   snapshot_unref(old);
+  log_info(0, "reloaded", "clients=%zu certificates=%zu", new->options.num_clients,
+           cert_set_num(new->certificates));
   return STATUS_OK;
 }
 
-static void start_reload(struct issuer *issuer);
-
-static void on_loaded(void *arg) {
+static void end_reload(void *arg) {
   struct issuer *issuer = arg;
-  char quoted[ERRMSG_MAX_LEN];
-  issuer->is_reloading = false;
-  if (issuer->loaded != NULL && commit(issuer, &issuer->load_error) == STATUS_OK) {
-    counter_add_own(&issuer->stats.num_reloads, 1);
-    log_info(0, "reloaded", "clients=%zu certificates=%zu", issuer->snapshot->options.num_clients,
-             cert_set_num(issuer->snapshot->certificates));
-  } else {
-    counter_add_own(&issuer->stats.num_reloads_failed, 1);
-    log_error(0, "reload_failed", "kept=old reason=%s",
-              log_quote(quoted, sizeof(quoted), bytes_text(issuer->load_error.text)));
-    snapshot_unref(issuer->loaded);
-    issuer->loaded = NULL;
-  }
-  if (issuer->is_reload_wanted && !issuer->is_draining) {
-    start_reload(issuer);
-  }
+  snapshot_unref(issuer->loaded);
+  issuer->loaded = NULL;
 }
 
-static void start_reload(struct issuer *issuer) {
-  issuer->is_reload_wanted = false;
-  issuer->is_reloading = true;
-  issuer->load_error = (struct errmsg){0};
-  issuer->reload = (struct job){.work = load, .done = on_loaded, .arg = issuer};
-  jobs_start(issuer->jobs, &issuer->reload);
-}
+static const struct reload_steps reload_steps = {
+    .prepare = load, .commit = commit, .end = end_reload};
 
 static void on_hup(void *arg) {
   struct issuer *issuer = arg;
-  if (issuer->is_reloading) {
-    issuer->is_reload_wanted = true;
-  } else if (!issuer->is_draining) {
-    start_reload(issuer);
-  }
+  reload_ask(&issuer->reload, 1);
 }
 
 static void on_usr1(void *arg) {
@@ -231,6 +199,7 @@ static void on_term(void *arg) {
     return;
   }
   issuer->is_draining = true;
+  reload_stop(&issuer->reload);
   ready_notify("STOPPING=1");
   log_info(0, "draining", "requests=%zu", batches_num(issuer->batches));
   timer_arm_ms(&issuer->drain_limit, issuer->snapshot->options.limits.drain_ms);
@@ -341,6 +310,7 @@ enum status issuer_start(struct issuer *issuer, struct errmsg *err) {
   TRY(loop_new(&issuer->loop));
   TRY(take_signals(issuer));
   TRY(jobs_new(&issuer->jobs, issuer->loop));
+  reload_init(&issuer->reload, issuer->jobs, &reload_steps, issuer);
   TRY(timer_init(&issuer->drain_limit, issuer->loop, on_drain_limit, issuer));
   TRY(timer_init(&issuer->watch_audit, issuer->loop, on_watch_audit, issuer));
   timer_arm_ms(&issuer->watch_audit, AUDIT_LOG_WATCH_MS);

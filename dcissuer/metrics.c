@@ -61,10 +61,10 @@ static void write_state(struct metrics_text *text, const struct metrics_view *vi
             view->is_draining ? 1 : 0);
   sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads, by result.");
-  metrics_sample(text, PREFIX "reloads_total", (double)counter_get(&view->stats->num_reloads),
-                 "result", "ok", NULL);
-  metrics_sample(text, PREFIX "reloads_total",
-                 (double)counter_get(&view->stats->num_reloads_failed), "result", "failed", NULL);
+  metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_good, "result", "ok",
+                 NULL);
+  metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_failed, "result", "failed",
+                 NULL);
   audit_log_metrics(text, PREFIX, view->audit);
 }
 

@@ -7,11 +7,13 @@
 #include "common/base/sink.h"
 #include "common/http/http_server.h"
 #include "common/keyclient/keyclient.h"
+#include "common/net/reload.h"
 #include "dcissuer/stats.h"
 
 // What is shown beside the counters; all borrowed for the call.
 struct metrics_view {
   const struct stats *stats;
+  const struct reload *reload;
   const struct keyclient *keyclient;
   const struct http_server *api;
   const struct http_server *plain;  // NULL: none

@@ -23,8 +23,6 @@ struct stats {
   struct counter num_requests;
   struct counter num_requests_refused[REQUEST_NUM_ERRORS];
   struct counter num_audit_lost;
-  struct counter num_reloads;
-  struct counter num_reloads_failed;
   struct histogram latency;  // of whole requests
 };
 

@@ -128,8 +128,8 @@ static void write_state(struct metrics_text *text, const struct server *server) 
   gauge(text, P "configuration_loaded_seconds", "When keys and rights were last loaded (POSIX).",
         (double)server->reloaded_s);
   metrics_family(text, P "reloads_total", METRIC_COUNTER, "Reloads asked for, by result.");
-  metrics_sample(text, P "reloads_total", (double)server->num_reloads, "result", "done", NULL);
-  metrics_sample(text, P "reloads_total", (double)server->num_failed_reloads, "result", "failed",
+  metrics_sample(text, P "reloads_total", (double)server->reload.num_good, "result", "done", NULL);
+  metrics_sample(text, P "reloads_total", (double)server->reload.num_failed, "result", "failed",
                  NULL);
   sandbox_metrics(text, P "sandbox_active");
   gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);

@@ -203,19 +203,6 @@ enum status server_fill(struct server *server, struct snapshot *snapshot, struct
 
 // --- signals ---------------------------------------------------------------------------------
 
-static bool texts_equal(const char *a, const char *b) {
-  return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
-}
-
-static bool lists_equal(char *const *a, size_t num_a, char *const *b, size_t num_b) {
-  for (size_t i = 0; i < num_a && i < num_b; i++) {
-    if (strcmp(a[i], b[i]) != 0) {
-      return false;
-    }
-  }
-  return num_a == num_b;
-}
-
 // warn_of_fixed names what a reload has read but cannot put in force.
 static void warn_of_fixed(const struct options *now, const struct options *then) {
   const char *audit = audit_log_change(&now->audit.log, &then->audit.log);
@@ -223,15 +210,15 @@ static void warn_of_fixed(const struct options *now, const struct options *then)
     const char *name;
     bool is_same;
   } fixed[] = {
-      {"listen", lists_equal(now->listen, now->num_listen, then->listen, then->num_listen)},
+      {"listen", config_same_list(now->listen, now->num_listen, then->listen, then->num_listen)},
       {"workers", now->num_workers == then->num_workers},
       {"signers", now->num_signers == then->num_signers},
       {"limits.max_queued", now->limits.max_queued == then->limits.max_queued},
-      {"user", texts_equal(now->user, then->user)},
+      {"user", config_same_text(now->user, then->user)},
       {"sandbox", sandbox_options_equal(&now->sandbox, &then->sandbox)},
-      {"log", texts_equal(now->log, then->log)},
+      {"log", config_same_text(now->log, then->log)},
       {audit == NULL ? "audit" : audit, audit == NULL},
-      {"metrics.listen", texts_equal(now->metrics.listen, then->metrics.listen)},
+      {"metrics.listen", config_same_text(now->metrics.listen, then->metrics.listen)},
   };
   for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
     if (!fixed[i].is_same) {
@@ -356,49 +343,35 @@ static void on_made(void *arg, struct signer_job *job) {
 
 // reload_work reads all that a reload replaces and records the keys that come and
 // go. On the jobs' thread: folders of thousands of keys take seconds.
-static void reload_work(void *arg) {
+static enum status reload_work(void *arg, int scope, struct errmsg *err) {
   struct server *server = arg;
-  struct server_reload *reload = &server->reload;
-  const struct snapshot *base = reload->base;
+  const struct snapshot *base = server->reload_base;
+  struct snapshot **next = &server->reload_next;
   enum status st = STATUS_OK;
 
-  if (reload->scope == RELOAD_KEYS) {
-    TRY(snapshot_with_keys(&reload->next, reload->base, server->tokens, &reload->err));
+  if (scope == RELOAD_KEYS) {
+    TRY(snapshot_with_keys(next, server->reload_base, server->tokens, err));
   } else {
-    TRY(snapshot_read(&reload->next, server->config_path, base->generation + 1, &reload->err));
-    TRY(snapshot_load_files(reload->next, &reload->err));
-    TRY(server_fill(server, reload->next, &reload->err));
+    TRY(snapshot_read(next, server->config_path, base->generation + 1, err));
+    TRY(snapshot_load_files(*next, err));
+    TRY(server_fill(server, *next, err));
   }
-  st = token_start_lanes(server->tokens, server->pool,
-                         (unsigned)reload->next->options.limits.max_queued);
+  st =
+      token_start_lanes(server->tokens, server->pool, (unsigned)(*next)->options.limits.max_queued);
   if (st != STATUS_OK) {
-    st = errmsg_set(&reload->err, st, "no threads for a new token");
+    st = errmsg_set(err, st, "no threads for a new token");
     goto out;
   }
-  audit_missing(server, "key_added", reload->next->keys, base->keys);
-  audit_missing(server, "key_removed", base->keys, reload->next->keys);
+  audit_missing(server, "key_added", (*next)->keys, base->keys);
+  audit_missing(server, "key_removed", base->keys, (*next)->keys);
 
 out:
-  reload->st = st;
+  return st;
 }
 
-// want_reload starts one, or has it follow the one that runs: what has changed
-// since that began counts too.
-static void want_reload(struct server *server, enum reload_scope scope) {
-  struct server_reload *reload = &server->reload;
-
-  if (server->is_draining || scope == RELOAD_NOTHING) {
-    return;
-  }
-  if (reload->is_running) {
-    reload->wanted_again = scope > reload->wanted_again ? scope : reload->wanted_again;
-    return;
-  }
-  *reload = (struct server_reload){.job = reload->job,
-                                   .is_running = true,
-                                   .scope = scope,
-                                   .base = snapshot_ref(server->snapshot)};
-  jobs_start(server->jobs, &reload->job);
+static void begin_reload(void *arg) {
+  struct server *server = arg;
+  server->reload_base = snapshot_ref(server->snapshot);
 }
 
 // watch_folders watches what `snapshot` was loaded from. The folder of generated keys
@@ -423,47 +396,51 @@ static void watch_folders(struct server *server, const struct snapshot *snapshot
   }
 }
 
-static void adopt_reload(struct server *server, struct snapshot *next) {
-  if (server->reload.scope == RELOAD_ALL) {
+static enum status adopt_reload(void *arg, int scope, struct errmsg *err) {
+  struct server *server = arg;
+  struct snapshot *next = server->reload_next;
+
+  (void)err;
+  if (scope == RELOAD_ALL) {
     warn_of_fixed(&server->snapshot->options, &next->options);
     watch_folders(server, next);
   }
   put_in_force(server, next);
-  server->num_reloads++;
   server->reloaded_s = clock_wall_s();
   log_info(0, "reloaded", "what=%s keys=%zu grants=%zu generation=%llu",
-           server->reload.scope == RELOAD_KEYS ? "keys" : "all", keystore_num_keys(next->keys),
+           scope == RELOAD_KEYS ? "keys" : "all", keystore_num_keys(next->keys),
            rights_num_grants(next->rights), (unsigned long long)next->generation);
+  return STATUS_OK;
 }
 
-static void reload_done(void *arg) {
+static void end_reload(void *arg) {
   struct server *server = arg;
-  struct server_reload *reload = &server->reload;
   struct signer_job *held = server->held;
 
-  reload->is_running = false;
-  if (reload->st != STATUS_OK) {
-    server->num_failed_reloads++;
-    log_error(0, "reload_failed", "what was loaded before stays in force: %s", reload->err.text);
-  } else if (!server->is_draining) {
-    adopt_reload(server, reload->next);
-  }
-  snapshot_unref(reload->next);
-  snapshot_unref(reload->base);
-  reload->next = NULL;
-  reload->base = NULL;
+  snapshot_unref(server->reload_next);
+  snapshot_unref(server->reload_base);
+  server->reload_next = NULL;
+  server->reload_base = NULL;
   server->held = NULL;
   while (held != NULL) {
     struct signer_job *job = held;
     held = job->next;
     adopt_made(server, job);
   }
-  want_reload(server, reload->wanted_again);
 }
 
-static void on_reload(void *arg) { want_reload(arg, RELOAD_ALL); }
+static const struct reload_steps reload_steps = {begin_reload, reload_work, adopt_reload,
+                                                 end_reload};
 
-static void on_folders_changed(void *arg) { want_reload(arg, RELOAD_KEYS); }
+static void on_reload(void *arg) {
+  struct server *server = arg;
+  reload_ask(&server->reload, RELOAD_ALL);
+}
+
+static void on_folders_changed(void *arg) {
+  struct server *server = arg;
+  reload_ask(&server->reload, RELOAD_KEYS);
+}
 
 // --- audit -------------------------------------------------------------------------------------
 
@@ -502,6 +479,7 @@ static void on_stop(void *arg) {
            census_num(server->census));
   if (!server->is_draining) {
     server->is_draining = true;
+    reload_stop(&server->reload);
     ready_notify("STOPPING=1");
   }
   for (size_t i = 0; i < server->num_workers; i++) {
@@ -599,8 +577,8 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(timer_init(&server->watch_adoption, server->loop, on_watch_adoption, server));
   TRY(timer_init(&server->watch_audit, server->loop, on_watch_audit, server));
   signer_inbox_init(&server->made, server->loop, on_made, server);
-  server->reload.job = (struct job){.work = reload_work, .done = reload_done, .arg = server};
   TRY(jobs_new(&server->jobs, server->loop));
+  reload_init(&server->reload, server->jobs, &reload_steps, server);
   TRY(watch_new(&server->watch, server->loop, keystore_reads_file, on_folders_changed, server));
   TRY(watch_signals(server));
   TRY(start_workers(server, err));
@@ -634,8 +612,8 @@ void server_cleanup(struct server *server) {
   // A reload that is under way ends first, unless a token's module hangs in it.
   is_reload_stuck = !jobs_end(server->jobs, RELOAD_STOP_LIMIT_MS);
   if (!is_reload_stuck) {
-    snapshot_unref(server->reload.next);
-    snapshot_unref(server->reload.base);
+    snapshot_unref(server->reload_next);
+    snapshot_unref(server->reload_base);
   }
   // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
   // of the process takes them.

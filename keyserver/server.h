@@ -17,6 +17,7 @@
 #include "common/http/http_server.h"
 #include "common/net/job.h"
 #include "common/net/loop.h"
+#include "common/net/reload.h"
 #include "keyserver/census.h"
 #include "keyserver/signer_pool.h"
 #include "keyserver/snapshot.h"
@@ -24,23 +25,11 @@
 #include "keyserver/watch.h"
 #include "keyserver/worker.h"
 
-// A reload under way: files and tokens are read by a thread of their own, so that
-// the control thread goes on answering; then what was read is put in force by it.
+// How much a reload reads (common/net/reload.h).
 enum reload_scope {
   RELOAD_NOTHING,
   RELOAD_KEYS,  // files in the watched folders have changed: the configuration stays
   RELOAD_ALL,   // SIGHUP
-};
-struct server_reload {
-  struct job job;
-  bool is_running;
-  enum reload_scope scope;
-  enum reload_scope wanted_again;  // what was asked for while it ran
-  struct snapshot *base;           // that was in force when it began, and still is
-  // What came of it.
-  struct snapshot *next;
-  enum status st;
-  struct errmsg err;
 };
 
 // All-zero is valid to clean.
@@ -56,8 +45,10 @@ struct server {
   struct signer_job *adopting;  // new keys that workers are yet to take over
   struct signer_job *held;      // new keys that wait for a reload to end
   struct jobs *jobs;
-  struct server_reload reload;
-  struct watch *watch;  // of the key folders
+  struct reload reload;
+  struct snapshot *reload_base;  // that was in force when a reload began, and still is
+  struct snapshot *reload_next;  // what it has read
+  struct watch *watch;           // of the key folders
   struct timer watch_adoption;
   size_t num_workers;
   struct worker *workers;
@@ -69,8 +60,6 @@ struct server {
   struct timer watch_drain;
   struct timer watch_audit;
   bool is_draining;
-  uint64_t num_reloads;
-  uint64_t num_failed_reloads;
   int64_t reloaded_s;  // wall clock of the last good load
 };
 

@@ -11,16 +11,12 @@
 // A line for each head would say no more than one for the newest.
 #define HEAD_EVERY_WATCHES 60
 
-static bool is_same_text(const char *a, const char *b) {
-  return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
-}
-
 const char *audit_log_change(const struct audit_log_options *a, const struct audit_log_options *b) {
   const struct {
     const char *name;
     bool is_same;
   } rows[] = {
-      {"audit.path", is_same_text(a->path, b->path)},
+      {"audit.path", config_same_text(a->path, b->path)},
       {"audit.buffer", a->buffer_len == b->buffer_len},
       {"audit.chain", a->is_chained == b->is_chained},
       {"audit.rotate_size", a->rotate_len == b->rotate_len},

@@ -110,6 +110,21 @@ void config_each_path(const void *options, const struct config_option *table,
   }
 }
 
+// --- comparing ---------------------------------------------------------------
+
+bool config_same_text(const char *a, const char *b) {
+  return strcmp(a == NULL ? "" : a, b == NULL ? "" : b) == 0;
+}
+
+bool config_same_list(char *const *a, size_t num_a, char *const *b, size_t num_b) {
+  for (size_t i = 0; i < num_a && i < num_b; i++) {
+    if (strcmp(a[i], b[i]) != 0) {
+      return false;
+    }
+  }
+  return num_a == num_b;
+}
+
 // --- unknown options ---------------------------------------------------------
 
 static const char *option_at(const void *list, size_t i) {

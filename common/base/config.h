@@ -75,6 +75,10 @@ void config_each_path(const void *options, const struct config_option *table,
                       void (*fn)(void *arg, const struct config_option *row, const char *path),
                       void *arg);
 
+// config_same_text, config_same_list: are two values of an option the same? NULL is as "".
+bool config_same_text(const char *a, const char *b);
+bool config_same_list(char *const *a, size_t num_a, char *const *b, size_t num_b);
+
 // config_print_reference writes the table as Markdown: option, type and unit,
 // default, range, effect; nested tables under their path.
 void config_print_reference(FILE *file, const struct config_option *table);

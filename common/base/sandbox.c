@@ -20,15 +20,7 @@ const char *const sandbox_words[] = {
 static struct sandbox_state state;
 
 bool sandbox_options_equal(const struct sandbox_options *a, const struct sandbox_options *b) {
-  if (a->mode != b->mode || a->num_paths != b->num_paths) {
-    return false;
-  }
-  for (size_t i = 0; i < a->num_paths; i++) {
-    if (strcmp(a->paths[i], b->paths[i]) != 0) {
-      return false;
-    }
-  }
-  return true;
+  return a->mode == b->mode && config_same_list(a->paths, a->num_paths, b->paths, b->num_paths);
 }
 
 // --- what a program needs ------------------------------------------------------
