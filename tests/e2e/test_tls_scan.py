@@ -1,38 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What scanners say of the proxy, with both kinds of certificate: testssl.sh and sslscan.
-
-testssl.sh runs its checks of protocols, cipher lists, server defaults (certificates, tickets,
-resumption), preference, forward secrecy and all of its vulnerabilities. Left out, as they take as
-long again: each cipher by itself (-e, -E; sslscan lists them all), client simulation (-c), GREASE
-(-g), and HTTP headers (-h), which are the origin's.
-"""
+"""What scanners say of the proxy with both kinds of certificate (test_demo.py: of the demo):
+scripts/scan runs testssl.sh and sslscan, and names every weakness."""
 
 import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from support.procs import SLOW
+from support.procs import SLOW, SOURCE_DIR
 from support.stack import Stack
 
-# Each of these must have been looked at: a check that is not made finds nothing either.
-LOOKED_AT = {
-    "SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3",
-    "cipherlist_NULL", "cipherlist_aNULL", "cipherlist_EXPORT", "cipherlist_LOW",
-    "cipherlist_3DES_IDEA", "cipherlist_AVERAGE", "cipherlist_STRONG",
-    "TLS_session_ticket", "sessionresumption_ticket", "cipher_order", "protocol_negotiated", "PFS",
-    "heartbleed", "CCS", "ticketbleed", "ROBOT", "secure_renego", "secure_client_renego",
-    "CRIME_TLS", "BREACH", "POODLE_SSL", "fallback_SCSV", "SWEET32", "FREAK", "DROWN", "LOGJAM",
-    "BEAST", "LUCKY13", "RC4",
-}
 OF_EACH_CERTIFICATE = {
     "cert_signatureAlgorithm", "cert_keySize", "cert_trust", "cert_chain_of_trust",
     "cert_expirationStatus", "cert_crlDistributionPoints",
 }
 NOT_OFFERED = {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "cipherlist_NULL", "cipherlist_aNULL",
                "cipherlist_EXPORT", "cipherlist_LOW", "cipherlist_3DES_IDEA", "cipherlist_AVERAGE"}
-# About the scanner's own machine: GOST ciphers that its OpenSSL does not have.
-OF_THE_SCANNER = {"engine_problem"}
 
 
 @pytest.fixture(scope="module")
@@ -52,21 +35,14 @@ def stack(module_procs, module_pki):
 
 
 def test_testssl_finds_no_weakness(stack, tmp_path):
-    path = tmp_path / "findings.json"
-    done = stack.procs.run(
-        ["testssl", "--ip", "127.0.0.1", "--nodns", "none", "--warnings", "batch", "--color", "0",
-         "--quiet", "--jsonfile", path, "--add-ca", stack.ca_file(),
-         "-p", "-s", "-S", "-P", "-f", "-U", f"demo.test:{stack.proxy.port}"], timeout=200)
-    assert path.exists(), done.stdout + done.stderr
-    findings = json.loads(path.read_text())
+    done = stack.procs.run([SOURCE_DIR / "scripts/scan", f"127.0.0.1:{stack.proxy.port}",
+                            "demo.test", stack.ca_file(), tmp_path], timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = [finding for path in tmp_path.glob("testssl-*.json")
+                for finding in json.loads(path.read_text())]
     by_id = {}
     for finding in findings:
         by_id.setdefault(finding["id"].split(" ")[0], []).append(finding)
-    weak = [f"{f['severity']} {f['id']}: {f['finding']}" for f in findings
-            if f["severity"] not in ("OK", "INFO") and f["id"] not in OF_THE_SCANNER]
-    assert not weak, "\n".join(weak)
-    missing = LOOKED_AT - by_id.keys()
-    assert not missing, f"{missing}\n{done.stdout}"
     for check in OF_EACH_CERTIFICATE:
         assert len(by_id[check]) == 2, check
     for check in NOT_OFFERED:
@@ -74,7 +50,6 @@ def test_testssl_finds_no_weakness(stack, tmp_path):
     skipped = [f for f in findings if "skipped" in f["finding"] or "not tested" in f["finding"]]
     # RFC 8659's record is in the DNS, which these names are not.
     assert all(f["id"].startswith("DNS_CAArecord") for f in skipped), skipped
-    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
