@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from support import frames, pki as pki_module
+from support import frames, pki as pki_module, prometheus
 from support.frames import ECDSA_SHA256, OPCODE, PING, item, packet
 from support.keyserver import KeyServer
 from support.procs import BIN_DIR, wait_until
@@ -451,11 +451,8 @@ def test_metrics_and_health(server):
     assert server.metric("keys") == 1 and server.metric("grants") == 4
     assert json.loads(server.http("/healthz"))["status"] == "ok"
     assert json.loads(server.http("/readyz"))["status"] == "ready"
-    text = server.http("/metrics")
-    for line in text.splitlines():  # every family is explained
-        if not line.startswith("#"):
-            name = line.split("{")[0].split()[0]
-            assert f"# TYPE {name} " in text and f"# HELP {name} " in text
+    families = prometheus.parse(server.http("/metrics"))
+    assert all(name.startswith("deputy_keyserver_") for name in families), families.keys()
 
 
 def test_no_core_dump(server):

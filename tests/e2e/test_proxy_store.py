@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from support import prometheus
 from support.pki import make_key
 from support.procs import BIN_DIR, SLOW, wait_until
 from support.revocation import RevokingCa
@@ -173,6 +174,7 @@ def test_a_small_cache_serves_all_names(shop):
     metrics = shop.proxy.metrics()
     assert metrics["deputy_proxy_store_cached"] <= 8
     assert metrics["deputy_proxy_store_evicted_total"] >= NUM_KEYS - 8
+    assert "deputy_proxy_store_cached" in prometheus.parse(shop.proxy.ctl("metrics").stdout)
     names = [f"n{i % NUM_KEYS}.bench.test" for i in range(200)]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert set(pool.map(shop.level, names)) == {"primary"}
