@@ -7,11 +7,13 @@ clock; certificates, credentials and staples are judged by nothing else.
 import concurrent.futures
 import contextlib
 import datetime
+import fcntl
 import os
 import signal
 import socket
 import ssl
 import struct
+import termios
 import time
 
 import pytest
@@ -148,6 +150,66 @@ def test_disk_full_for_logs(procs, pki):
     stack.origin.stop()
 
 
+def start_with_stderr(stack, path):
+    """With much to say, and without a file for it."""
+    stack.start_servers()
+    stack.proxy.start(args=["--log-level", "debug"],
+                      wrap=["/bin/sh", "-c", f'exec "$@" 2>{path}', "sh"])
+    wait_until(lambda: stack.proxy.metric("key_servers_ready") >= 1, "the key server")
+
+
+def visit(stack):
+    with stack.connect() as client:
+        assert talks(client)
+
+
+def test_standard_error_on_a_full_disk(procs, pki):
+    stack = Stack(procs, pki, issuer=False, origin=Origin(echo))
+    start_with_stderr(stack, "/dev/full")
+    for _ in range(10):
+        visit(stack)
+    wait_until(lambda: stack.proxy.metric("log_failing") == 1, "the log to fail")
+    lost = stack.proxy.metric("log_lines_lost_total")
+    for _ in range(10):
+        visit(stack)
+    wait_until(lambda: stack.proxy.metric("log_lines_lost_total") > lost, "the losses")
+    stack.proxy.process.kill()  # its end would wait for the disk for a while
+    stack.origin.stop()
+
+
+def test_standard_error_is_a_pipe_that_nobody_reads(procs, pki, tmp_path):
+    """A journal that hangs. Nobody waits for it, and when it reads again it misses nothing."""
+    stack = Stack(procs, pki, issuer=False, origin=Origin(echo))
+    path = tmp_path / "stderr"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def num_waiting():
+        return struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))[0]
+
+    start_with_stderr(stack, path)
+    num = 0
+    while num_waiting() < 65536 - 4096:
+        visit(stack)
+        num += 1
+        assert num < 5000
+    for _ in range(20):
+        visit(stack)
+    text = b""
+
+    def is_written():
+        nonlocal text
+        with contextlib.suppress(BlockingIOError):
+            text += os.read(reader, 1 << 16)
+        return text.count(b" closed outcome=") == num + 20
+
+    wait_until(is_written, "the log to be written")
+    assert stack.proxy.metric("log_lines_lost_total") == 0
+    stack.proxy.process.stop()
+    os.close(reader)
+    stack.origin.stop()
+
+
 # --- somebody sets the clock ---------------------------------------------------------------
 
 
@@ -216,6 +278,7 @@ def shifted(tmp_path, pki):
     stack.proxy.config["listeners"].append(
         {"name": "raw", "address": "127.0.0.1:0", "deferred": False})
     stack.proxy.config["limits"]["handshake"] = f"{int(HANDSHAKE_S * 1000)}ms"
+    stack.proxy.config["tickets"] = {"lifetime": "12h"}
     stack.proxy.config["delegated_credentials"] = {"lifetime": "12h", "margin": "1h",
                                                    "retry_min": "50ms", "retry_max": "500ms"}
     for host, more in (("young.test", {"start": days_from_now(1.5)}),
@@ -245,6 +308,31 @@ def shows(stack):
     return found
 
 
+class Sessions:
+    """A client of one name, which keeps the session of the first day."""
+
+    def __init__(self, stack, **kwargs):
+        self.stack = stack
+        self.context = stack.context(**kwargs)
+        self.first = None
+        self.first = self.visit()[1]
+
+    def visit(self, session=None):
+        """Whether `session` was resumed, and the one to come back with."""
+        plain = socket.create_connection(self.stack.proxy.address, timeout=10 * SLOW)
+        with self.context.wrap_socket(plain, server_hostname="stapled.test",
+                                      session=session) as client:
+            assert talks(client)
+            return client.session_reused, client.session
+
+    def check(self, day):
+        """Made today, it is resumed today; on another day it is too old, or not made yet. One of
+        that day is resumed on that day: the keys of tickets are not in disorder."""
+        is_reused, again = self.visit(self.first)
+        assert is_reused == (day == TODAY), day
+        assert self.visit(again)[0], day
+
+
 def silent(stack):
     """How long a client that says nothing is borne."""
     begin = time.monotonic()
@@ -256,6 +344,8 @@ def silent(stack):
 
 def test_clock_set_back_and_forth_by_a_day(shifted):
     stack, nss = shifted, shifted.nss()
+    clients = [Sessions(stack), Sessions(stack, tls12=True)]
+    keys = stack.proxy.metric("ticket_key_changes_total")
     with stack.connect() as live, concurrent.futures.ThreadPoolExecutor(1) as pool:
         assert shows(stack) == {"young.test", "old.test", "staple"}
         assert nss.run().got_dc
@@ -274,6 +364,8 @@ def test_clock_set_back_and_forth_by_a_day(shifted):
             assert shows(stack) == shown, day
             result = nss.run()
             assert result.is_ok, result
+            for client in clients:
+                client.check(day)
             if day == TOMORROW:
                 # The credential has ended; without an issuer nobody is shown one.
                 assert not result.got_dc, result
@@ -282,8 +374,8 @@ def test_clock_set_back_and_forth_by_a_day(shifted):
             if waiting:
                 assert HANDSHAKE_S * 0.9 < waiting.result() < HANDSHAKE_S + 2.5 * SLOW, day
             assert talks(live)
-
-
+    # Keys of its own change with time that has passed.
+    assert stack.proxy.metric("ticket_key_changes_total") == keys
     for day in (YESTERDAY, TOMORROW):
         wait_for_key_server(stack, day)
 
