@@ -157,8 +157,8 @@ enum status reload_now(void *arg, json_t *ignored, struct errmsg *err) {
   } else {
     control->sites.num_reloads_failed += 1;
     (void)errmsg_set(err, st, "%s", reason.text[0] == '\0' ? status_name(st) : reason.text);
-    log_error(0, "reload_failed", "reason=%s effect=the_earlier_configuration_stays",
-              log_sentence(text, err->text));
+    log_error(0, "reload_failed", "path=%s reason=%s effect=the_earlier_configuration_stays",
+              control->config_path, log_sentence(text, err->text));
   }
   ready_notify("READY=1");
   return st;

@@ -146,6 +146,18 @@ BAD_CONFIGS = {
 }
 
 
+# What to write instead, where that can be known.
+REMEDIES = {
+    "chians": 'did you mean "chains"?',
+    "a key in the chain": "keep keys in files of their own",
+    "origin": "write name.example:443",
+    "group": "there are X25519MLKEM768, X25519, P-256",
+    "url": "it must begin with https://",
+    "address": "write 127.0.0.1:443",
+    "same key": "must have a key of its own",
+}
+
+
 @pytest.mark.parametrize("name", BAD_CONFIGS)
 def test_bad_configuration_changes_nothing_and_says_why(stack, config, name):
     change, why = BAD_CONFIGS[name]
@@ -167,6 +179,17 @@ def test_bad_configuration_changes_nothing_and_says_why(stack, config, name):
     wait_until(lambda: "reload_failed" in stack.proxy.log()[log:], "the line")
     lines = stack.proxy.log()[log:].replace('\\"', '"')
     assert why in lines, lines
+    path = stack.procs.folder / "proxy.json"
+    assert f"reload_failed path={path} " in lines
+    assert "effect=the_earlier_configuration_stays" in lines
+    line_of = {"chians": '"chians"', "not JSON": None}
+    if name in line_of:  # what is wrong with the text itself has a line
+        text = path.read_text().splitlines()
+        line = next((i for i, row in enumerate(text, 1) if line_of[name] and line_of[name] in row),
+                    len(text))
+        assert f"{path}:{line}: " in lines, (line, lines)
+    if name in REMEDIES:
+        assert REMEDIES[name] in lines, lines
     assert stack.get() == BODY
     # The admin API says the same, and --check-config before anything happens.
     if name != "taken":
