@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
+#include "common/base/join.h"
 #include "common/base/log.h"
 
 #define MS_PER_S 1000
@@ -280,12 +282,12 @@ static void tell_end(struct lane *lane) {
   (void)pthread_mutex_unlock(&lane->lock);
 }
 
-// join_threads returns false when one is still busy at `due`.
-static bool join_threads(struct lane *lane, const struct timespec *due) {
+// join_threads returns false when one is still busy at `due_ms`.
+static bool join_threads(struct lane *lane, int64_t due_ms) {
   bool is_stuck = false;
 
   for (unsigned i = 0; i < lane->num_threads; i++) {
-    if (pthread_timedjoin_np(lane->threads[i], NULL, due) != 0) {
+    if (!join_by(lane->threads[i], due_ms)) {
       (void)pthread_detach(lane->threads[i]);
       is_stuck = true;
     }
@@ -411,7 +413,7 @@ void signer_pool_stats(struct signer_lane_stats *out, struct signer_pool *pool, 
 
 bool signer_pool_stop(struct signer_pool *pool) {
   const unsigned num = atomic_load(&pool->num_lanes);
-  struct timespec due;
+  int64_t due_ms = 0;
 
   if (pool->is_stopped) {
     return !pool->is_stuck;
@@ -420,10 +422,9 @@ bool signer_pool_stop(struct signer_pool *pool) {
   for (unsigned i = 0; i < num; i++) {
     tell_end(pool->lanes[i]);
   }
-  (void)clock_gettime(CLOCK_REALTIME, &due);  // what pthread_timedjoin_np measures by
-  due.tv_sec += SIGNER_STOP_LIMIT_MS / MS_PER_S;
+  due_ms = clock_monotonic_ms() + SIGNER_STOP_LIMIT_MS;
   for (unsigned i = 0; i < num; i++) {
-    if (!join_threads(pool->lanes[i], &due)) {
+    if (!join_threads(pool->lanes[i], due_ms)) {
       pool->is_stuck = true;
     }
   }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/join.h"
 #include "common/base/sink_file.h"
 #include "common/base/sink_ring.h"
 
@@ -324,7 +325,6 @@ bool sink_is_failing(const struct sink *sink) {
 }
 
 void sink_close_at(struct sink *sink, struct chain *out_head) {
-  struct timespec limit = {0};
   *out_head = (struct chain){0};
   if (sink == NULL) {
     return;
@@ -333,9 +333,7 @@ void sink_close_at(struct sink *sink, struct chain *out_head) {
   futex_wake(&sink->wake_seq);
   // A blocking standard error that nobody reads could hold the writer for ever:
   // then its memory stays with it, and the program ends.
-  (void)clock_gettime(CLOCK_REALTIME, &limit);
-  limit.tv_sec += 2 * CLOSE_LIMIT_MS / 1000;
-  if (pthread_timedjoin_np(sink->thread, NULL, &limit) != 0) {
+  if (!join_by(sink->thread, clock_monotonic_ms() + INT64_C(2) * CLOSE_LIMIT_MS)) {
     (void)pthread_detach(sink->thread);
     return;
   }

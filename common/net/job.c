@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/join.h"
 
 struct queue {
   struct job *first;
@@ -141,20 +143,11 @@ void jobs_free(struct jobs *jobs) {
 }
 
 bool jobs_end(struct jobs *jobs, int64_t limit_ms) {
-  struct timespec limit = {0};
   if (jobs == NULL) {
     return true;
   }
   ask_to_end(jobs);
-  // The clock that pthread_timedjoin_np measures by.
-  (void)clock_gettime(CLOCK_REALTIME, &limit);
-  limit.tv_sec += limit_ms / 1000;
-  limit.tv_nsec += limit_ms % 1000 * 1000000;
-  if (limit.tv_nsec >= 1000000000) {
-    limit.tv_sec += 1;
-    limit.tv_nsec -= 1000000000;
-  }
-  if (pthread_timedjoin_np(jobs->thread, NULL, &limit) != 0) {
+  if (!join_by(jobs->thread, clock_monotonic_ms() + limit_ms)) {
     return false;
   }
   free_jobs(jobs);
