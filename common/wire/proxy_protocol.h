@@ -28,7 +28,7 @@ struct proxy_header {
   struct bytes authority;              // PP2_TYPE_AUTHORITY (SNI); empty: left out
   bool has_tls;
   const char *tls_version;  // "TLSv1.3"; NULL: left out
-  const char *tls_cipher;   // "TLS_AES_128_GCM_SHA256"; NULL: left out
+  const char *tls_cipher;   // "ECDHE-RSA-AES128-GCM-SHA256"; NULL: left out
   // The client's certificate: whether it was presented in this very connection, or
   // in the session that was resumed; whether it was verified; its common name.
   bool has_client_cert;

@@ -166,6 +166,8 @@ static enum status check_address(const char *text, struct errmsg *err) {
       return STATUS_OK;
     }
     port = address_port(&address);
+  } else if (text[0] == '/') {
+    return errmsg_set(err, STATUS_CONFIG, "\"%.200s\" is a path; write unix:%.200s", text, text);
   } else if (strncmp(text, "unix:", 5) == 0 ||
              address_split_host(host, &port, text, err) != STATUS_OK) {
     return STATUS_CONFIG;
@@ -264,6 +266,46 @@ static enum status check_routes(const struct options *options, const struct rout
   return STATUS_OK;
 }
 
+static bool is_among(char *const *protocols, size_t num, const char *protocol) {
+  for (size_t i = 0; i < num; i++) {
+    if (strcmp(protocols[i], protocol) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// A pool for a protocol that nobody can agree on with us is a mistake.
+static enum status check_protocols(const struct route_options *routes, size_t num,
+                                   char *const *alpn, size_t num_alpn, struct errmsg *err) {
+  for (size_t i = 0; i < num; i++) {
+    if (!is_among(alpn, num_alpn, routes[i].protocol)) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "alpn_origins[%zu] is for \"%s\", which is not in alpn: no client gets there",
+                        i, routes[i].protocol);
+    }
+  }
+  return STATUS_OK;
+}
+
+// Those of all are for whichever name has the protocol.
+static enum status check_common_protocols(const struct options *options, struct errmsg *err) {
+  for (size_t i = 0; i < options->num_alpn_origins; i++) {
+    const char *protocol = options->alpn_origins[i].protocol;
+    bool is_known = is_among(options->tls.alpn, options->tls.num_alpn, protocol) ||
+                    is_among(options->store.alpn, options->store.num_alpn, protocol);
+    for (size_t j = 0; j < options->num_names && !is_known; j++) {
+      is_known = is_among(options->names[j].alpn, options->names[j].num_alpn, protocol);
+    }
+    if (!is_known) {
+      return errmsg_set(err, STATUS_CONFIG,
+                        "alpn_origins[%zu] is for \"%s\", which is in no alpn: no client gets there", i,
+                        protocol);
+    }
+  }
+  return STATUS_OK;
+}
+
 static enum status check_names(const struct options *options, struct errmsg *err) {
   enum status st = STATUS_OK;
   for (size_t i = 0; i < options->num_names; i++) {
@@ -274,6 +316,12 @@ static enum status check_names(const struct options *options, struct errmsg *err
       return st;
     }
     st = check_routes(options, name->alpn_origins, name->num_alpn_origins, err);
+    if (st == STATUS_OK) {
+      st = name->num_alpn > 0 ? check_protocols(name->alpn_origins, name->num_alpn_origins,
+                                                name->alpn, name->num_alpn, err)
+                              : check_protocols(name->alpn_origins, name->num_alpn_origins,
+                                                options->tls.alpn, options->tls.num_alpn, err);
+    }
     if (st != STATUS_OK) {
       errmsg_prefix(err, "names[%zu]", i);
       return st;
@@ -302,6 +350,7 @@ enum status origin_options_check(const struct options *options, struct errmsg *e
     }
   }
   TRY(check_routes(options, options->alpn_origins, options->num_alpn_origins, err));
+  TRY(check_common_protocols(options, err));
   st = check_name(options, options->store.origin, err);
   if (st != STATUS_OK) {
     errmsg_prefix(err, "store.origin");

@@ -126,6 +126,14 @@ static void tell_of_client(struct proxy_header *header, const struct conn *conn)
   }
 }
 
+// As OpenSSL calls it, and with it the example of section 2.2.5: receivers know no other
+// names. For TLS 1.3 these are the IANA's.
+static const char *cipher_name(const SSL *ssl) {
+  const SSL_CIPHER *cipher = SSL_get_current_cipher(ssl);
+  return SSL_version(ssl) == TLS1_3_VERSION ? SSL_CIPHER_standard_name(cipher)
+                                            : SSL_CIPHER_get_name(cipher);
+}
+
 static enum status write_greeting(struct conn *conn) {
   enum status st = STATUS_OK;
   const int version = conn->hs->reach.pool->options->proxy_protocol;
@@ -155,7 +163,7 @@ static enum status write_greeting(struct conn *conn) {
   header.authority = bytes_text(SSL_get_servername(conn->ssl, TLSEXT_NAMETYPE_host_name));
   header.has_tls = true;
   header.tls_version = SSL_get_version(conn->ssl);
-  header.tls_cipher = SSL_CIPHER_standard_name(SSL_get_current_cipher(conn->ssl));
+  header.tls_cipher = cipher_name(conn->ssl);
   tell_of_client(&header, conn);
   TRY((version == PROXY_PROTOCOL_V1 ? proxy_v1_encode : proxy_v2_encode)(
       block_free(conn->up), block_room(conn->up), &len, &header));

@@ -124,11 +124,13 @@ def test_the_clients_certificate_is_told(stack, config):
         return seen[-1]
 
     context = stack.context(tls12=True)  # the certificate, then the session that has it
+    context.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
     assert b"\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.2" in told(context)
     context.load_cert_chain(anna.chain, anna.key)
     header = told(context)
     assert b"\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.2" in header
     assert b"\x22\x00\x04anna" in header
+    assert b"\x23\x00\x1dECDHE-ECDSA-AES128-GCM-SHA256" in header  # as OpenSSL calls it
     origin.stop()
 
 

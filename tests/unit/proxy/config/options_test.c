@@ -132,6 +132,7 @@ static void origins_that_do_not_fit_together(void **state) {
   refuses(MINIMAL ", \"origins\": [" POOL("origin", "h:1") "]", "that of the option origin");
   refuses(BASE ", \"origins\": [" POOL("a", "nowhere") "]", "origins[0]: servers[0].address");
   refuses(BASE ", \"origins\": [" POOL("a", "127.0.0.1:0") "]", "no port to connect to");
+  refuses(BASE ", \"origins\": [" POOL("a", "/run/a.sock") "]", "write unix:/run/a.sock");
   refuses(BASE ", \"origins\": [" POOL("a", "*:80") "]", "no address to connect to");
   refuses(BASE
           ", \"origins\": [{\"name\": \"a\", \"servers\": [{\"address\": \"h:1\", "
@@ -166,6 +167,9 @@ static void origins_that_do_not_fit_together(void **state) {
           "servers[1] is a UNIX socket");
   refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"x\"}]",
           "alpn_origins[0].origin: there is no pool \"x\" in origins");
+  refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h3\", \"origin\": \"origin\"}], "
+                  "\"tls\": {\"alpn\": [\"h2\"]}",
+          "alpn_origins[0] is for \"h3\", which is in no alpn");
   refuses(MINIMAL
           ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"origin\"},"
           " {\"protocol\": \"h2\", \"origin\": \"origin\"}]",
