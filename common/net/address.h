@@ -63,6 +63,11 @@ enum status address_begin(int fd, const struct address *address, struct errmsg *
 enum status address_connect(int *out_fd, const struct address *address);
 enum status address_connect_result(int fd);  // STATUS_SYSTEM sets errno
 
+// address_keep_alive has the kernel probe a quiet connection after `after_ms`, and break it
+// when three probes in a row, a third of that apart (a second at least), have no answer. A
+// UNIX socket's other end cannot vanish: nothing is done.
+void address_keep_alive(int fd, int64_t after_ms);
+
 // address_unmap turns an IPv4 client of an IPv6 socket ("[::ffff:192.0.2.1]:5")
 // into what it is; others stay. For addresses that come from accept itself.
 void address_unmap(struct address *address);

@@ -127,6 +127,18 @@ enum status address_listen(int *out_fd, const struct address *address, bool shar
 
 // --- connecting --------------------------------------------------------------
 
+void address_keep_alive(int fd, int64_t after_ms) {
+  const int on = 1;
+  const int num = 3;
+  const int after_s = after_ms < 1000 ? 1 : (int)(after_ms / 1000);
+  const int every_s = after_s < 3 ? 1 : after_s / 3;
+  if (setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &after_s, sizeof(after_s)) == 0) {
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &num, sizeof(num));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+  }
+}
+
 enum status address_connect(int *out_fd, const struct address *address) {
   const int on = 1;
   int fd = new_socket(address);

@@ -157,6 +157,11 @@ static const struct config_option limit_rows[] = {
    .max = 30 * DAY, .help = "Longest time in which no byte gets through in either direction."},
   {"half_closed", CONFIG_DURATION, PLACE(limit_options, half_ms), .fallback = "1m", .min = 100,
    .max = 30 * DAY, .help = "The same once one direction has ended."},
+  {"keepalive", CONFIG_DURATION, PLACE(limit_options, keepalive_ms), .fallback = "0s", .min = 0,
+   .max = 9 * 60 * MINUTE,
+   .help = "After so long without a byte the kernel asks the other end, the client's as the "
+           "origin's, whether it is still there (TCP keepalive), and breaks the connection when there "
+           "is no answer by twice that time; for an idle that is long. 0s: never."},
   {"linger", CONFIG_DURATION, PLACE(limit_options, linger_ms), .fallback = "5s", .min = 10,
    .max = 5 * MINUTE,
    .help = "Longest time for a client to take the last bytes when all else is over."},

@@ -98,6 +98,7 @@ struct limit_options {
   int64_t handshake_ms;
   int64_t idle_ms;
   int64_t half_ms;
+  int64_t keepalive_ms;  // 0: never
   int64_t linger_ms;
   int64_t drain_ms;
   int64_t handshakes;

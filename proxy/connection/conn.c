@@ -81,6 +81,15 @@ static void leave_handshake(struct conn *conn);
 // Is TLS still being agreed on?
 static bool is_in_handshake(enum conn_state state) { return state < CONN_CONNECT; }
 
+// For ends that are lost without a word, as by a firewall that forgets.
+static void keep_alive(const struct conn *conn) {
+  const int64_t after_ms = conn->worker->view->site->options.limits.keepalive_ms;
+  if (after_ms > 0) {
+    address_keep_alive(conn->client.fd, after_ms);
+    address_keep_alive(conn->origin.fd, after_ms);
+  }
+}
+
 void conn_set_deadline(struct conn *conn, enum conn_state state) {
   deadline_set(&conn->worker->deadlines, &conn->deadline,
                state == CONN_CONNECT ? origin_queue(conn) : state, limit_ms(conn, state));
@@ -97,6 +106,7 @@ enum step conn_enter(struct conn *conn, enum conn_state next) {
   conn->state = (uint8_t)next;
   if (next == CONN_RELAY) {
     leave_handshake(conn);
+    keep_alive(conn);
   } else if (next > CONN_RELAY) {
     stop_asking(conn);
   }

@@ -4,6 +4,7 @@ takes locks."""
 
 import bisect
 import collections
+import pathlib
 import socket
 import struct
 import time
@@ -180,3 +181,31 @@ def test_handshakes_ask_for_no_memory_and_take_no_lock(stack, watched, source):
     # Once for all of them is no habit: a pool grows, a key server is pinged.
     assert {name: times for name, times in made.items()
             if times >= num // 2 and not name.startswith(allowed)} == {}
+
+
+def timers():
+    """{(local port, remote port): the kernel's timer of a TCP connection}; 2 is keepalive."""
+    found = {}
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, _, timer = line.split()[:6]
+        ports = tuple(int(end.partition(":")[2], 16) for end in (local, remote))
+        found[ports] = int(timer.partition(":")[0], 16)
+    return found
+
+
+def test_lost_ends_are_found_out_if_one_wants_that(stack):
+    def kept():
+        with stack.connect() as client:
+            client.sendall(b"10\n")
+            assert client.recv(10)
+            ends = [(stack.proxy.port, client.getsockname()[1])]
+            origin = stack.origin.connections[-1]
+            ends.append((origin.getpeername()[1], origin.getsockname()[1]))
+            # Until all is confirmed another timer runs.
+            wait_until(lambda: all(timers()[end] in (0, 2) for end in ends), "quiet")
+            return [timers()[end] for end in ends]
+
+    assert kept() == [0, 0]
+    stack.proxy.config["limits"]["keepalive"] = "1m"
+    stack.proxy.reload()
+    assert kept() == [2, 2]
