@@ -158,7 +158,7 @@ static const struct config_option limit_rows[] = {
   {"half_closed", CONFIG_DURATION, PLACE(limit_options, half_ms), .fallback = "1m", .min = 100,
    .max = 30 * DAY, .help = "The same once one direction has ended."},
   {"keepalive", CONFIG_DURATION, PLACE(limit_options, keepalive_ms), .fallback = "0s", .min = 0,
-   .max = 9 * 60 * MINUTE,
+   .max = 540 * MINUTE,
    .help = "After so long without a byte the kernel asks the other end, the client's as the "
            "origin's, whether it is still there (TCP keepalive), and breaks the connection when there "
            "is no answer by twice that time; for an idle that is long. 0s: never."},

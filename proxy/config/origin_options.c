@@ -280,9 +280,10 @@ static enum status check_protocols(const struct route_options *routes, size_t nu
                                    char *const *alpn, size_t num_alpn, struct errmsg *err) {
   for (size_t i = 0; i < num; i++) {
     if (!is_among(alpn, num_alpn, routes[i].protocol)) {
-      return errmsg_set(err, STATUS_CONFIG,
-                        "alpn_origins[%zu] is for \"%s\", which is not in alpn: no client gets there",
-                        i, routes[i].protocol);
+      return errmsg_set(
+          err, STATUS_CONFIG,
+          "alpn_origins[%zu] is for \"%s\", which is not in alpn: no client gets there", i,
+          routes[i].protocol);
     }
   }
   return STATUS_OK;
@@ -298,9 +299,10 @@ static enum status check_common_protocols(const struct options *options, struct 
       is_known = is_among(options->names[j].alpn, options->names[j].num_alpn, protocol);
     }
     if (!is_known) {
-      return errmsg_set(err, STATUS_CONFIG,
-                        "alpn_origins[%zu] is for \"%s\", which is in no alpn: no client gets there", i,
-                        protocol);
+      return errmsg_set(
+          err, STATUS_CONFIG,
+          "alpn_origins[%zu] is for \"%s\", which is in no alpn: no client gets there", i,
+          protocol);
     }
   }
   return STATUS_OK;

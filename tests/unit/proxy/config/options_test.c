@@ -167,8 +167,9 @@ static void origins_that_do_not_fit_together(void **state) {
           "servers[1] is a UNIX socket");
   refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"x\"}]",
           "alpn_origins[0].origin: there is no pool \"x\" in origins");
-  refuses(MINIMAL ", \"alpn_origins\": [{\"protocol\": \"h3\", \"origin\": \"origin\"}], "
-                  "\"tls\": {\"alpn\": [\"h2\"]}",
+  refuses(MINIMAL
+          ", \"alpn_origins\": [{\"protocol\": \"h3\", \"origin\": \"origin\"}], "
+          "\"tls\": {\"alpn\": [\"h2\"]}",
           "alpn_origins[0] is for \"h3\", which is in no alpn");
   refuses(MINIMAL
           ", \"alpn_origins\": [{\"protocol\": \"h2\", \"origin\": \"origin\"},"
