@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/tls/credential.h"
+#include "common/tls/shake.h"
 #include "common/tls/tls_error.h"
 #include "proxy/connection/address_table.h"
 #include "proxy/connection/greeting.h"
@@ -199,7 +200,7 @@ enum step opening_handshake(struct conn *conn) {
   int error = 0;
 
   ERR_clear_error();
-  result = SSL_do_handshake(ssl);
+  result = tls_shake_hands(ssl);
   error = SSL_get_error(ssl, result);
   if (error == SSL_ERROR_WANT_PRIVATE_KEY_OPERATION) {
     return conn_enter(conn, CONN_SIGNING);

@@ -8,6 +8,7 @@
 
 #include "common/base/log.h"
 #include "common/tls/context.h"
+#include "common/tls/shake.h"
 #include "common/tls/socket_bio.h"
 #include "common/tls/tls_error.h"
 #include "proxy/connection/conn.h"
@@ -176,7 +177,7 @@ enum status origin_tls_handshake(struct conn *conn) {
   int result = 0;
   tls->bio.budget = SIZE_MAX;
   ERR_clear_error();
-  result = SSL_do_handshake(tls->ssl);
+  result = tls_shake_hands(tls->ssl);
   if (result == 1) {
     conn->origin.ready |= IO_READABLE;  // its first bytes may have come with its last message
     return STATUS_OK;
