@@ -20,6 +20,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/net/direct_io.h"
 #include "common/net/loop_internal.h"
 
 #define FIRST_NUM_POSTS 64
@@ -163,7 +164,7 @@ static unsigned ready_of(uint32_t events) {
 
 // Takes what epoll has, waiting at most `wait_ms`, and calls those concerned.
 static void take_events(struct loop *loop, int wait_ms) {
-  int num = epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, wait_ms);
+  int num = direct_epoll_wait(loop->epoll_fd, loop->batch, BATCH_MAX, wait_ms);
   CHECK(num >= 0 || errno == EINTR);
   loop->batch_num = num < 0 ? 0 : num;
   for (loop->batch_at = 0; loop->batch_at < loop->batch_num; loop->batch_at++) {

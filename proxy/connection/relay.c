@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <sys/socket.h>
 
+#include "common/net/direct_io.h"
 #include "proxy/connection/transport.h"
 #include "proxy/worker.h"
 
@@ -30,9 +31,8 @@ static bool send_up(struct conn *conn) {
   struct end *origin = &conn->origin;
   while (block_len(conn->up) > 0 && (origin->ready & IO_WRITABLE) != 0) {
     const bool is_plain = conn->origin_tls == NULL;
-    ssize_t n = is_plain
-                    ? send(origin->fd, block_bytes(conn->up), block_len(conn->up), MSG_NOSIGNAL)
-                    : origin_tls_send(conn, block_bytes(conn->up), block_len(conn->up));
+    ssize_t n = is_plain ? direct_send(origin->fd, block_bytes(conn->up), block_len(conn->up))
+                         : origin_tls_send(conn, block_bytes(conn->up), block_len(conn->up));
     if (n >= 0) {
       // (TLS takes a record at a time, and says itself when it has to wait.)
       if (is_plain && (size_t)n < block_len(conn->up)) {
@@ -184,7 +184,7 @@ static enum status fetch(struct conn *conn, size_t max) {
     return STATUS_MEMORY;
   }
   do {
-    n = conn->origin_tls == NULL ? recv(origin->fd, block_free(conn->down), max, 0)
+    n = conn->origin_tls == NULL ? direct_recv(origin->fd, block_free(conn->down), max)
                                  : origin_tls_recv(conn, block_free(conn->down), max);
   } while (n < 0 && errno == EINTR);
   if (n > 0) {

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "common/base/clock.h"
+#include "common/net/direct_io.h"
 #include "proxy/worker.h"
 
 // --- from the socket ---------------------------------------------------------------
@@ -33,7 +33,7 @@ enum status transport_receive(struct conn *conn) {
     return STATUS_CLOSED;
   }
   do {
-    n = recv(client->fd, block_free(conn->in), block_room(conn->in), 0);
+    n = direct_recv(client->fd, block_free(conn->in), block_room(conn->in));
   } while (n < 0 && errno == EINTR);
   if (n > 0) {
     if (conn->hs != NULL) {
@@ -116,7 +116,7 @@ enum status transport_flush(struct conn *conn) {
     if ((client->ready & IO_WRITABLE) == 0) {
       return STATUS_AGAIN;
     }
-    n = send(client->fd, block_bytes(conn->out), block_len(conn->out), MSG_NOSIGNAL);
+    n = direct_send(client->fd, block_bytes(conn->out), block_len(conn->out));
     if (n >= 0) {
       // Less than asked for means that the socket is full: an event will come.
       if ((size_t)n < block_len(conn->out)) {
