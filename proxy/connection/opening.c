@@ -24,8 +24,12 @@
 
 static void on_client(void *arg, unsigned ready) {
   struct conn *conn = arg;
+  const unsigned known = conn->client.ready;
   conn->client.ready |= (uint8_t)ready;
-  conn_run(conn);
+  // The event of being watched at all comes when the ClientHello has been read.
+  if (conn->state != CONN_HANDSHAKE || conn->client.ready != known) {
+    conn_run(conn);
+  }
 }
 
 // The parts that may be missing. On failure conn_free copes with what is there.
