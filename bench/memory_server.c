@@ -218,7 +218,7 @@ static int on_certificate(SSL *ssl, void *arg) {
   struct memory_server *server = arg;
   const uint16_t *list = NULL;
   const bool is_offered = SSL_get0_peer_delegation_algorithms(ssl, &list) > 0;
-  return tls_install(ssl, server->chain, is_offered ? server->dc : NULL) == STATUS_OK;
+  return tls_install(ssl, server->chain, is_offered ? server->dc : NULL, NULL) == STATUS_OK;
 }
 
 static enum status make_context(struct memory_server *server, bool gives_tickets) {

@@ -293,6 +293,16 @@ void tls_dc_unref(struct tls_dc *dc) {
   }
 }
 
+enum status tls_dc_sign(const struct tls_dc *dc, uint16_t scheme, uint8_t *out, size_t max,
+                        size_t *out_len, struct bytes message) {
+  const struct scheme *found = scheme_find(scheme);
+
+  if (found == NULL || scheme != dc->verify_scheme) {
+    return STATUS_CRYPTO;
+  }
+  return scheme_sign(found, dc->key, out, max, out_len, message);
+}
+
 int64_t tls_dc_expiry_s(const struct tls_dc *dc) { return dc->expiry_s; }
 
 size_t tls_dc_memory(void) { return HAS_SSL_CREDENTIAL ? 1850 : 1000; }
@@ -468,7 +478,9 @@ enum status tls_credential_prepare(SSL_CTX *ctx) {
 
 #if HAS_SSL_CREDENTIAL
 
-enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc) {
+enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc,
+                        const SSL_PRIVATE_KEY_METHOD *dc_method) {
+  (void)dc_method;  // the prepared object has the key
   SSL_certs_clear(ssl);
   // The library takes the first that suits: the delegated one leads.
   if ((dc != NULL && !SSL_add1_credential(ssl, dc->credential)) ||
@@ -486,7 +498,8 @@ bool tls_dc_was_used(const SSL *ssl, bool dc_installed) {
 
 #else
 
-enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc) {
+enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc,
+                        const SSL_PRIVATE_KEY_METHOD *dc_method) {
   // The DC goes last: SSL_certs_clear drops it, and SSL_set_chain_and_key would
   // keep one of another chain.
   SSL_certs_clear(ssl);
@@ -497,7 +510,8 @@ enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc) {
                                                       CRYPTO_BUFFER_len(chain->staple))) {
     return STATUS_CRYPTO;
   }
-  if (dc != NULL && !SSL_set1_delegated_credential(ssl, dc->bytes, dc->key, NULL)) {
+  if (dc != NULL && !SSL_set1_delegated_credential(ssl, dc->bytes,
+                                                   dc_method == NULL ? dc->key : NULL, dc_method)) {
     return STATUS_CRYPTO;
   }
   return STATUS_OK;

@@ -97,11 +97,22 @@ void tls_client_hello_note(const SSL_CLIENT_HELLO *hello);
 // STATUS_CRYPTO.
 enum status tls_credential_prepare(SSL_CTX *ctx);
 
+// tls_dc_sign signs the message of a handshake with the DC's key: what the `sign` of a
+// tls_install's dc_method is for. STATUS_CRYPTO (also another scheme than the DC's),
+// STATUS_LIMIT.
+enum status tls_dc_sign(const struct tls_dc *dc, uint16_t scheme, uint8_t *out, size_t max,
+                        size_t *out_len, struct bytes message);
+
 // tls_install puts the chain, and the DC if not NULL, on the connection. In the
 // certificate callback; what was there is replaced (below API version 32 all but
 // the staple of a chain that had one). A DC is of this very chain and has passed
 // tls_dc_guard for this client. STATUS_CRYPTO.
-enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc);
+//
+// `dc_method` (static; NULL: none) signs with the DC's key instead of the library, by
+// tls_dc_sign: below API version 32 the library would hold the key against the DC once
+// more in each handshake. The caller keeps a reference to the DC until it has signed.
+enum status tls_install(SSL *ssl, struct tls_chain *chain, struct tls_dc *dc,
+                        const SSL_PRIVATE_KEY_METHOD *dc_method);
 
 // tls_dc_was_used: after the handshake, was it authenticated by the DC that was
 // installed? False for resumed ones. `dc_installed` is what the caller knows.

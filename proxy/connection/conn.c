@@ -11,6 +11,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/tls/credential.h"
 #include "proxy/connection/access_log.h"
 #include "proxy/connection/address_table.h"
 #include "proxy/connection/opening.h"
@@ -169,6 +170,7 @@ static void stop_asking(struct conn *conn) {
 static void leave_handshake(struct conn *conn) {
   stop_asking(conn);
   if (conn->hs != NULL) {
+    tls_dc_unref(conn->hs->dc);
     view_drop(conn->hs->view);
     pool_give(&conn->worker->handshakes, conn->hs);
     conn->hs = NULL;

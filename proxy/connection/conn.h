@@ -93,7 +93,8 @@ struct handshake {
   struct reach reach;  // once it is over, in CONNECT
   bool is_resume_off;  // a compromise is too new to be in the states of chains
   struct choice choice;
-  int64_t dc_ends_s;  // of the DC that was installed; 0: none
+  struct tls_dc *dc;  // that was installed; NULL: none
+  int64_t dc_ends_s;  // of it; 0: none
   struct ticket_facts resumed;
   bool has_opened_ticket;
   uint8_t plain_alert;      // a fatal one in clear is what came last; 0: none

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/handshake/compressing.h"
 
-#include <stdatomic.h>
-
 #include "common/tls/credential.h"
 #include "proxy/connection/conn.h"
 #include "proxy/worker.h"
@@ -11,17 +9,12 @@ static void find(SSL *ssl, struct tls_forms *out_forms[2], struct tls_message ou
   const struct conn *conn = conn_of(ssl);
   const struct handshake *hs = conn->hs;
   const struct chain *chain = hs == NULL ? NULL : hs->choice.chain;
-  struct tls_dc *dc = NULL;
 
   if (chain == NULL) {
     return;  // out of order
   }
-  if (hs->dc_ends_s != 0) {
-    // Lent until this callback ends (chain.h). It may be a newer one than was installed:
-    // then the comparison says so, and this handshake has its own form made.
-    dc = atomic_load_explicit(&chain->dc, memory_order_acquire);
-  }
-  tls_credential_forms(out_forms, out_messages, chain_tls(chain, worker_now_s(conn->worker)), dc);
+  tls_credential_forms(out_forms, out_messages, chain_tls(chain, worker_now_s(conn->worker)),
+                       hs->dc);
 }
 
 static void on_used(SSL *ssl, enum tls_compression compression, bool is_prepared,

@@ -7,6 +7,7 @@
 #include "certstore/certstore.h"
 #include "common/tls/credential.h"
 #include "proxy/connection/conn.h"
+#include "proxy/handshake/signer.h"
 #include "proxy/worker.h"
 
 // BoringSSL answers a refusal with internal_error. What was sent first wins.
@@ -117,7 +118,7 @@ static struct tls_dc *pick_dc(const SSL *ssl, struct handshake *hs, struct worke
   if (!hs->choice.may_use_dc || !hs->policy->may_use_dc) {
     return NULL;
   }
-  // Lent until this callback ends (chain.h); tls_install takes its own reference.
+  // Lent until this callback ends (chain.h); who installs it takes a reference.
   dc = atomic_load_explicit(&hs->choice.chain->dc, memory_order_acquire);
   guard = tls_dc_guard(ssl, dc, now_s, options->dc.margin_ms / 1000);
   count(&worker->counters.guards[guard]);
@@ -202,10 +203,14 @@ int select_on_certificate(SSL *ssl, void *arg) {
     return 0;
   }
   struct tls_chain *chain = chain_tls(hs->choice.chain, worker_now_s(conn->worker));
-  if (tls_install(ssl, chain, dc) != STATUS_OK) {
+  if (tls_install(ssl, chain, dc, &signer_dc_method) != STATUS_OK) {
     return refuse(ssl, hs, FAILURE_INTERNAL, SSL_AD_INTERNAL_ERROR);
   }
-  hs->dc_ends_s = dc == NULL ? 0 : tls_dc_expiry_s(dc);
+  if (dc != NULL) {
+    tls_dc_ref(dc);
+    hs->dc = dc;
+    hs->dc_ends_s = tls_dc_expiry_s(dc);
+  }
   return 1;
 }
 

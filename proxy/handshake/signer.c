@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/keyclient/keyclient.h"
+#include "common/tls/credential.h"
 #include "proxy/connection/conn.h"
 #include "proxy/worker.h"
 
@@ -145,6 +146,36 @@ const SSL_PRIVATE_KEY_METHOD signer_method = {
     .decrypt = decrypt,
     .complete = complete,
 };
+
+// --- a delegated credential's key ----------------------------------------------------------
+
+static enum ssl_private_key_result_t sign_with_dc(SSL *ssl, uint8_t *out, size_t *out_len,
+                                                  size_t max_out, uint16_t algorithm,
+                                                  const uint8_t *in, size_t in_len) {
+  struct conn *conn = conn_of(ssl);
+
+  CHECK(conn->hs->dc != NULL);
+  return tls_dc_sign(conn->hs->dc, algorithm, out, max_out, out_len, bytes_of(in, in_len)) ==
+                 STATUS_OK
+             ? ssl_private_key_success
+             : fail(conn, FAILURE_INTERNAL);
+}
+
+static enum ssl_private_key_result_t complete_nothing(SSL *ssl, uint8_t *out, size_t *out_len,
+                                                      size_t max_out) {
+  (void)out;
+  (void)out_len;
+  (void)max_out;
+  return fail(conn_of(ssl), FAILURE_INTERNAL);
+}
+
+const SSL_PRIVATE_KEY_METHOD signer_dc_method = {
+    .sign = sign_with_dc,
+    .decrypt = decrypt,
+    .complete = complete_nothing,
+};
+
+// --- waiting -------------------------------------------------------------------------------
 
 bool signer_has_answer(const struct conn *conn) {
   return conn->hs->signing == NULL || conn->hs->signing->id == 0;

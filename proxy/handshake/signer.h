@@ -20,6 +20,8 @@
 #include "common/wire/scheme.h"
 
 extern const SSL_PRIVATE_KEY_METHOD signer_method;
+// signer_dc_method signs with the key of hs->dc, which is here (tls_install).
+extern const SSL_PRIVATE_KEY_METHOD signer_dc_method;
 
 struct conn;
 

@@ -78,7 +78,7 @@ static const struct tls_compression_hooks hooks = {find, on_used};
 
 static int on_certificate(SSL *ssl, void *arg) {
   (void)arg;
-  return tls_install(ssl, server.chain, NULL) == STATUS_OK;
+  return tls_install(ssl, server.chain, NULL, NULL) == STATUS_OK;
 }
 
 static SSL_CTX *server_ctx_new(unsigned algorithms) {

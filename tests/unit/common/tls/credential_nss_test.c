@@ -49,6 +49,8 @@ struct seen {
 static struct {
   struct tls_chain *chain;
   struct tls_dc *dc;
+  const SSL_PRIVATE_KEY_METHOD *dc_method;
+  size_t num_signed;  // by it
   bool ignores_guard;
   bool is_installed;
   enum tls_guard guard;
@@ -58,11 +60,23 @@ static struct {
   int exit_code;
 } run;
 
+static enum ssl_private_key_result_t sign_with_dc(SSL *ssl, uint8_t *out, size_t *out_len,
+                                                  size_t max, uint16_t scheme, const uint8_t *in,
+                                                  size_t len) {
+  (void)ssl;
+  run.num_signed++;
+  return tls_dc_sign(run.dc, scheme, out, max, out_len, bytes_of(in, len)) == STATUS_OK
+             ? ssl_private_key_success
+             : ssl_private_key_failure;
+}
+
+static const SSL_PRIVATE_KEY_METHOD dc_method = {.sign = sign_with_dc};
+
 static int on_cert(SSL *ssl, void *arg) {
   (void)arg;
   run.guard = tls_dc_guard(ssl, run.dc, (int64_t)time(NULL), 60);
   run.is_installed = run.guard == TLS_GUARD_PASS || run.ignores_guard;
-  return tls_install(ssl, run.chain, run.is_installed ? run.dc : NULL) == STATUS_OK;
+  return tls_install(ssl, run.chain, run.is_installed ? run.dc : NULL, run.dc_method) == STATUS_OK;
 }
 
 static void on_seal(SSL *ssl, struct ticket_facts *out) {
@@ -225,6 +239,18 @@ static void gives_a_dc_to_a_client_that_asks(void **state) {
   drop_credentials();
 }
 
+static void signs_with_the_key_of_the_dc_by_a_method(void **state) {
+  (void)state;
+  make_credentials(leaf_key, 3600, NULL);
+  run.dc_method = &dc_method;
+  handshake("-V tls1.3:tls1.3 -B -Q");
+  assert_one(true, TLS_GUARD_PASS);
+#if !defined(BORINGSSL_API_VERSION) || BORINGSSL_API_VERSION < 32
+  assert_int_equal(run.num_signed, 1);
+#endif
+  drop_credentials();
+}
+
 static void gives_a_p256_dc_under_a_p384_certificate(void **state) {
   EVP_PKEY *p384 = test_key_new(KEY_KIND_P384);
   (void)state;
@@ -324,6 +350,7 @@ static int drop_server(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(gives_a_dc_to_a_client_that_asks),
+      cmocka_unit_test(signs_with_the_key_of_the_dc_by_a_method),
       cmocka_unit_test(gives_a_p256_dc_under_a_p384_certificate),
       cmocka_unit_test(gives_none_to_clients_without_the_option),
       cmocka_unit_test(gives_none_of_an_rsa_certificate),

@@ -168,13 +168,15 @@ static int on_cert(SSL *ssl, void *arg) {
   for (int kind = KEY_KIND_P256; kind <= KEY_KIND_ED25519; kind++) {
     plan.takes[kind] = tls_client_takes_kind(ssl, (enum key_kind)kind);
   }
-  if (plan.first != NULL && tls_install(ssl, plan.first->chain, plan.first->dc) != STATUS_OK) {
+  if (plan.first != NULL &&
+      tls_install(ssl, plan.first->chain, plan.first->dc, NULL) != STATUS_OK) {
     return 0;
   }
   remote.key = plan.id->key;
   remote.num_signed = 0;
   remote.scheme = 0;
-  return tls_install(ssl, plan.id->chain, plan.guard == TLS_GUARD_PASS ? dc : NULL) == STATUS_OK;
+  return tls_install(ssl, plan.id->chain, plan.guard == TLS_GUARD_PASS ? dc : NULL, NULL) ==
+         STATUS_OK;
 }
 
 static enum ssl_select_cert_result_t on_hello(const SSL_CLIENT_HELLO *hello) {
@@ -648,6 +650,26 @@ static void refuses_dcs_that_cannot_be_served(void **state) {
   free((void *)(uintptr_t)dc.data);
 }
 
+static void signs_in_the_scheme_of_the_dc_alone(void **state) {
+  const struct scheme *scheme = scheme_find(SSL_SIGN_ECDSA_SECP256R1_SHA256);
+  const struct bytes message = bytes_text("a message");
+  uint8_t signature[SCHEME_MAX_SIGNATURE_LEN];
+  size_t len = 0;
+  (void)state;
+
+  assert_int_equal(tls_dc_sign(p384.dc, scheme->code, signature, sizeof signature, &len, message),
+                   STATUS_OK);
+  assert_int_equal(scheme_verify(scheme, p384.dc_key, message, bytes_of(signature, len)),
+                   STATUS_OK);
+  assert_int_equal(tls_dc_sign(p384.dc, SSL_SIGN_ECDSA_SECP384R1_SHA384, signature,
+                               sizeof signature, &len, message),
+                   STATUS_CRYPTO);
+  assert_int_equal(tls_dc_sign(p384.dc, 0, signature, sizeof signature, &len, message),
+                   STATUS_CRYPTO);
+  assert_int_equal(tls_dc_sign(p384.dc, scheme->code, signature, 8, &len, message), STATUS_LIMIT);
+  ERR_clear_error();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(passes_what_fits),
@@ -668,6 +690,7 @@ int main(void) {
       cmocka_unit_test(takes_a_local_key_too),
       cmocka_unit_test(refuses_chains_that_cannot_be_served),
       cmocka_unit_test(refuses_dcs_that_cannot_be_served),
+      cmocka_unit_test(signs_in_the_scheme_of_the_dc_alone),
   };
   return cmocka_run_group_tests(tests, make_identities, free_identities);
 }
