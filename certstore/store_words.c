@@ -56,6 +56,16 @@ out:
   return st;
 }
 
+// find_state: STATUS_NOT_FOUND: nothing has ever been said of it.
+static enum status find_state(struct bytes *out_record, const struct store_reader *reader,
+                              enum state_level level, struct bytes subject) {
+  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
+  size_t len = 0;
+  return store_subject_key(key, &len, level, subject)
+             ? store_reader_get(reader, TABLE_STATES, bytes_of(key, len), out_record)
+             : STATUS_FORMAT;
+}
+
 // fold_again is for the time between a change's end and the next write of the subject.
 static enum status fold_again(const struct store_reader *reader, struct store_words *out,
                               struct bytes record, int64_t now_s) {
@@ -68,15 +78,9 @@ static enum status fold_again(const struct store_reader *reader, struct store_wo
 
 enum status store_get_words(const struct store_reader *reader, struct store_words *out,
                             enum state_level level, struct bytes subject, int64_t now_s) {
-  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
-  size_t key_len = 0;
   struct bytes record;
-  enum status st = STATUS_OK;
+  enum status st = find_state(&record, reader, level, subject);
   *out = (struct store_words){0};
-  if (!store_subject_key(key, &key_len, level, subject)) {
-    return STATUS_FORMAT;
-  }
-  st = store_reader_get(reader, TABLE_STATES, bytes_of(key, key_len), &record);
   if (st == STATUS_NOT_FOUND) {
     return STATUS_OK;
   }
@@ -93,16 +97,10 @@ out:
 enum status store_standing(const struct store_reader *reader, uint64_t out[STORE_MAX_STANDING],
                            size_t *out_num, enum state_level level, struct bytes subject,
                            int64_t now_s) {
-  uint8_t key[STORE_SUBJECT_KEY_MAX_LEN];
-  size_t key_len = 0;
   struct bytes record;
   struct store_state state;
-  enum status st = STATUS_OK;
+  enum status st = find_state(&record, reader, level, subject);
   *out_num = 0;
-  if (!store_subject_key(key, &key_len, level, subject)) {
-    return STATUS_FORMAT;
-  }
-  st = store_reader_get(reader, TABLE_STATES, bytes_of(key, key_len), &record);
   if (st == STATUS_NOT_FOUND) {
     return STATUS_OK;
   }

@@ -6,35 +6,8 @@ import fcntl
 import json
 import signal
 
-import pytest
-
-from support.certmanager import Manager
+from support.certmanager import ca, manager, pair  # noqa: F401 (fixtures)
 from support.procs import BIN_DIR, wait_until
-from support.revocation import RevokingCa
-
-
-@pytest.fixture
-def ca(procs, pki):
-    ca = RevokingCa(procs, pki, "one")
-    yield ca
-    ca.stop()
-
-
-@pytest.fixture
-def manager(procs, tmp_path):
-    return Manager(procs, tmp_path)
-
-
-@pytest.fixture
-def pair(procs, pki, ca, manager):
-    """demo.test with a primary of `ca` and a backup of another CA, which has a responder."""
-    two = RevokingCa(procs, pki, "two")
-    primary = ca.issue_chain("demo.test", crl=f"URI:{ca.url}/crl")
-    ca.files["/crl"] = ca.crl()
-    manager.add(primary)
-    manager.add(two.issue_chain("demo.test"), level="backup")
-    yield primary
-    two.stop()
 
 
 def test_a_second_one_stands_by_and_takes_over(ca, manager):

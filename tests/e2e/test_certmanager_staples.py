@@ -2,27 +2,11 @@
 """deputy-certmanager: staples of a store are fetched, kept, refreshed and served to their end."""
 
 import datetime
-import json
-import socket
-
-import pytest
 
 from support import prometheus
-from support.certmanager import Manager
+from support.certmanager import ca, manager  # noqa: F401 (fixtures)
 from support.procs import SLOW, free_port, wait_until
 from support.revocation import RevokingCa
-
-
-@pytest.fixture
-def ca(procs, pki):
-    ca = RevokingCa(procs, pki, "one")
-    yield ca
-    ca.stop()
-
-
-@pytest.fixture
-def manager(procs, tmp_path):
-    return Manager(procs, tmp_path)
 
 
 def now():
@@ -140,31 +124,14 @@ def test_nothing_that_is_asked_for_and_kept_is_lost_by_kill(ca, manager):
 def test_cfssl_ocspserve_answers(procs, ca, manager):
     port = free_port()
     leaf = ca.issue_chain("demo.test", ocsp=f"http://127.0.0.1:{port}/")
-    responder = ca.responder()
-    responses = ca.folder / "responses.txt"
-
-    def serve(*args):
-        signed = procs.run(["cfssl", "ocspsign", "-ca", ca.ca.cert, "-responder", responder.cert,
-                            "-responder-key", responder.key, "-cert", leaf.cert, *args], check=True)
-        responses.write_text(json.loads(signed.stdout)["ocspResponse"] + "\n")
-        server = procs.foreign("cfssl", ["cfssl", "ocspserve", "-address", "127.0.0.1", "-port",
-                                         port, "-responses", responses])
-
-        def is_there():
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until(is_there, "cfssl ocspserve")
-        return server
-
-    server = serve("-status", "good")
+    server = ca.cfssl(leaf, port, "-status", "good")
     manager.add(leaf)
     manager.start()
     manager.wait_audit("staple")
     good = manager.staple("demo.test")
     server.kill()
     manager.process.stop()
-    serve("-status", "revoked", "-reason", "1")
+    ca.cfssl(leaf, port, "-status", "revoked", "-reason", "1")
     manager.start("again", policy="switch", ocsp_poll="1s")
     line = manager.wait_audit("switch")[0]
     assert line["reason"] == "keyCompromise"

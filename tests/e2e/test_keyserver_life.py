@@ -262,38 +262,14 @@ def test_reload_changes_the_ca_of_clients(server, pki):
 def test_reload_under_load_drops_no_request(server):
     """Connections sign without pause while keys and rights are loaded thirty times."""
     server.start()
-    stop = threading.Event()
-    failures, counts = [], []
-
-    def load():
-        count = 0
-        try:
-            with server.connect("proxy") as client:
-                while not stop.is_set():
-                    client.send(b"".join(frames.sign_packet(
-                        n, ECDSA_SHA256, server.keys["p256"].ski(), frames.tls13_message())
-                        for n in range(64)))
-                    bad = [r.error for r in client.receive_all(64).values() if r.error is not None]
-                    failures.extend(bad)
-                    count += 64
-        except Exception as e:  # shown below
-            failures.append(e)
-        counts.append(count)
-
-    threads = [threading.Thread(target=load) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for n in range(30):
-        if n % 3 == 0:
-            pki_module.make_key(server.folder / f"extra{n}.key")
-        server.reload()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert not failures and all(counts)
+    with server.load(4) as load:
+        for n in range(30):
+            if n % 3 == 0:
+                pki_module.make_key(server.folder / f"extra{n}.key")
+            server.reload()
     assert server.metric("configuration_generation") == 31
     total = server.metric("requests_total", purpose="tls13", result="signed")
-    assert total == sum(counts)
+    assert total == load.total
     wait_until(lambda: len(server.audit(result="signed")) == total, "every audit line")
 
 

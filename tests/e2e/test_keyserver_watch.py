@@ -3,7 +3,6 @@
 once, and only when it has come to rest and is good."""
 
 import os
-import threading
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -273,28 +272,7 @@ def test_generated_keys_are_no_change(server, procs):
 def test_no_request_is_lost_while_keys_come_and_go(server):
     server.config["key_folders_settle"] = "20ms"
     server.start()
-    stop = threading.Event()
-    failures, counts = [], []
-
-    def load():
-        count = 0
-        try:
-            with server.connect("proxy") as client:
-                while not stop.is_set():
-                    client.send(b"".join(frames.sign_packet(
-                        n, ECDSA_SHA256, server.keys["p256"].ski(), frames.tls13_message())
-                        for n in range(32)))
-                    failures.extend(r.error for r in client.receive_all(32).values()
-                                    if r.error is not None)
-                    count += 32
-        except Exception as e:  # shown below
-            failures.append(e)
-        counts.append(count)
-
-    threads = [threading.Thread(target=load) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    try:
+    with server.load(3) as load:
         for n in range(15):
             before = reloads(server)
             path = server.folder / "extra.key"
@@ -303,9 +281,4 @@ def test_no_request_is_lost_while_keys_come_and_go(server):
             else:
                 path.unlink()
             wait_until(lambda before=before: reloads(server) > before, "a reload", 20)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert not failures and all(counts)
-    assert server.metric("requests_total", purpose="tls13", result="signed") == sum(counts)
+    assert server.metric("requests_total", purpose="tls13", result="signed") == load.total

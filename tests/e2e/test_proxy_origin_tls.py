@@ -2,7 +2,6 @@
 """TLS to origins: real ones (nginx), and ones that a test decides every byte of."""
 
 import contextlib
-import copy
 import os
 import socket
 import ssl
@@ -11,7 +10,7 @@ import threading
 import pytest
 
 from support.procs import SLOW, wait_until
-from support.stack import Origin, Stack, echo
+from support.stack import Origin, Stack, config, echo  # noqa: F401 (fixtures)
 from support.tls import MemoryTls
 
 
@@ -21,16 +20,6 @@ def stack(module_procs, module_pki):
     stack.start()
     yield stack
     stack.stop()
-
-
-@pytest.fixture
-def config(stack):
-    """The configuration, as it was again after the test."""
-    keep = copy.deepcopy(stack.proxy.config)
-    yield stack.proxy.config
-    stack.proxy.config.clear()
-    stack.proxy.config.update(keep)
-    stack.proxy.reload()
 
 
 @pytest.fixture(scope="module")

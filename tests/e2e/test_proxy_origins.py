@@ -3,7 +3,6 @@
 
 import collections
 import contextlib
-import copy
 import os
 import socket
 import struct
@@ -12,7 +11,7 @@ import threading
 import pytest
 
 from support.procs import SLOW, wait_until
-from support.stack import Origin, Stack, echo
+from support.stack import Origin, Stack, config  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(scope="module")
@@ -21,16 +20,6 @@ def stack(module_procs, module_pki):
     stack.start()
     yield stack
     stack.stop()
-
-
-@pytest.fixture
-def config(stack):
-    """The configuration, as it was again after the test."""
-    keep = copy.deepcopy(stack.proxy.config)
-    yield stack.proxy.config
-    stack.proxy.config.clear()
-    stack.proxy.config.update(keep)
-    stack.proxy.reload()
 
 
 class Nginx:

@@ -5,7 +5,6 @@ wrong: what is fetched is checked, and nothing worse takes the place of a good s
 import datetime
 import json
 import os
-import socket
 import subprocess
 
 import pytest
@@ -112,27 +111,10 @@ def test_cfssl_ocspserve(procs, ca, ctl):
     """Signed beforehand, found by the request's bytes in the URL, with HTTP's caching."""
     port = free_port()
     leaf = ca.issue_chain("demo.test", ocsp=f"http://127.0.0.1:{port}/")
-    responder = ca.responder()
-    responses = ca.folder / "responses.txt"
-
-    def serve(*args):
-        signed = procs.run(["cfssl", "ocspsign", "-ca", ca.ca.cert, "-responder", responder.cert,
-                            "-responder-key", responder.key, "-cert", leaf.cert, *args], check=True)
-        responses.write_text(json.loads(signed.stdout)["ocspResponse"] + "\n")
-        server = procs.foreign("cfssl", ["cfssl", "ocspserve", "-address", "127.0.0.1", "-port",
-                                         port, "-responses", responses])
-
-        def is_there():
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_until(is_there, "cfssl ocspserve")
-        return server
-
-    server = serve("-status", "good")
+    server = ca.cfssl(leaf, port, "-status", "good")
     assert fetch(ctl, leaf)["written"]
     server.kill()
-    serve("-status", "revoked", "-reason", "1")
+    ca.cfssl(leaf, port, "-status", "revoked", "-reason", "1")
     answer = revocation(ctl, leaf, code=BAD)
     assert answer["sources"][0]["reason"] == "keyCompromise"
 

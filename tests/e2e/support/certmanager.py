@@ -5,6 +5,8 @@
     manager.add(ca.issue_chain("demo.test"))    # a RevokingCa (support/revocation.py)
     manager.start(policy="switch", ocsp_poll="1s")
     manager.wait_audit("switch")
+
+Tests import the fixtures `ca`, `manager` and `pair`.
 """
 
 import json
@@ -12,7 +14,10 @@ import re
 import urllib.error
 import urllib.request
 
+import pytest
+
 from support.procs import BIN_DIR, SLOW, wait_until
+from support.revocation import RevokingCa
 
 CTL = BIN_DIR / "deputyctl"
 
@@ -92,3 +97,30 @@ class Manager:
 
     def switches(self):
         return json.loads(self.ctl("switches", "--json"))["switches"]
+
+
+# --- fixtures ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ca(procs, pki):
+    ca = RevokingCa(procs, pki, "one")
+    yield ca
+    ca.stop()
+
+
+@pytest.fixture
+def manager(procs, tmp_path):
+    return Manager(procs, tmp_path)
+
+
+@pytest.fixture
+def pair(procs, pki, ca, manager):
+    """demo.test with a primary of `ca` and a backup of another CA, which has a responder."""
+    two = RevokingCa(procs, pki, "two")
+    primary = ca.issue_chain("demo.test", crl=f"URI:{ca.url}/crl")
+    ca.files["/crl"] = ca.crl()
+    manager.add(primary)
+    manager.add(two.issue_chain("demo.test"), level="backup")
+    yield primary
+    two.stop()

@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
+from support import prometheus
 from support.procs import SLOW, wait_until
 
 PATH = "/v1/delegated-credentials"
@@ -270,12 +271,7 @@ class Issuer:
             return e.code, e.read().decode()
 
     def metric(self, name, **labels):
-        want = ",".join(f'{k}="{v}"' for k, v in labels.items())
-        sample = f"deputy_dcissuer_{name}" + (f"{{{want}}}" if want else "")
-        for line in self.plain("/metrics")[1].splitlines():
-            if line.startswith(sample + " "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        return prometheus.value(self.plain("/metrics")[1], f"deputy_dcissuer_{name}", **labels)
 
     def reload(self, result="ok"):
         before = self.metric("reloads_total", result=result)

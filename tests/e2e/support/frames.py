@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, utils
 
 from support.procs import SLOW
+from support.tls import MemoryTls
 
 OPCODE, PAYLOAD, EXTRA, SKI, DIGEST = 0x11, 0x12, 0x14, 0x04, 0x01
 SNI, CLIENT_IP, SERVER_IP, CERT_ID, CONTEXT, PADDING = 0x02, 0x03, 0x05, 0x06, 0x16, 0x20
@@ -76,12 +77,8 @@ class Reply:
         return f"<reply {self.id} op {self.opcode:#x} {self.payload[:16].hex()}>"
 
 
-class Client:
-    """One connection to a key server.
-
-    TLS runs over memory, so that a test decides which bytes leave when: a record
-    in pieces, a close_notify while replies are under way.
-    """
+class Client(MemoryTls):
+    """One connection to a key server."""
 
     def __init__(self, address, ca, identity=None, tls12=False, ciphers=None, timeout=10.0,
                  server_name="localhost", rcvbuf=None, alpn=None):
@@ -95,67 +92,17 @@ class Client:
         if alpn is not None:
             context.set_alpn_protocols(alpn)
         self.buffer = b""
-        self.received = ssl.MemoryBIO()
-        self.to_send = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.received, self.to_send, server_hostname=server_name)
-        self.sock = socket.socket()
-        try:
-            if rcvbuf:
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-            self.sock.settimeout(timeout * SLOW)
-            self.sock.connect(address)
-            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._drive(self.tls.do_handshake)
-        except BaseException:
-            self.sock.close()
-            raise
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
+        super().__init__(address, context, server_name, timeout, rcvbuf)
 
     def close(self):
         with contextlib.suppress(OSError):
             self.sock.close()
 
-    def _flush(self):
-        while self.to_send.pending:
-            self.sock.sendall(self.to_send.read())
-
-    def _fill(self):
-        data = self.sock.recv(262144)
-        if data:
-            self.received.write(data)
-        else:
-            self.received.write_eof()
-
-    def _drive(self, step, *args):
-        """Repeats a step of TLS until it has what it needs from the peer."""
-        while True:
-            try:
-                value = step(*args)
-                self._flush()
-                return value
-            except ssl.SSLWantReadError:
-                self._flush()
-                self._fill()
-
-    def sealed(self, data):
-        """The TLS records that carry `data`, for a test that sends them itself."""
-        self.tls.write(data)
-        return self.to_send.read()
-
-    def send(self, data):
-        for at in range(0, len(data), 16384):
-            self.sock.sendall(self.sealed(data[at:at + 16384]))
-
-    def read(self):
+    def read(self, size=262144):
         """What the server sent next; b"" when it closed, orderly or not."""
         try:
-            return self._drive(self.tls.read, 262144)
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return super().read(size)
+        except ssl.SSLEOFError:
             return b""
 
     def receive(self):
@@ -216,9 +163,7 @@ class Client:
     def half_close(self, notify=True):
         """Ends our direction: close_notify, then FIN; what comes back is still read."""
         if notify:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self.tls.unwrap()
-            self._flush()
+            self.close_notify()
         self.sock.shutdown(socket.SHUT_WR)
 
 

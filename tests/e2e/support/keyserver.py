@@ -7,12 +7,15 @@
     with ks.connect("proxy") as client: ...
 """
 
+import contextlib
 import json
 import signal
+import threading
 import urllib.request
 
 from support import frames
 from support import pki as pki_module
+from support import prometheus
 from support.procs import wait_until
 
 # name: purposes. "stranger" has a certificate of the right CA and no grant.
@@ -22,6 +25,38 @@ DEFAULT_CLIENTS = {
     "certmanager": ["csr"],
     "foreign": ["blind", "tls13"],
 }
+
+
+class Load:
+    """Threads that have a key sign without pause, each on a connection of its own."""
+
+    def __init__(self, server, window):
+        self.server = server
+        self.window = window
+        self.failures = []
+        self.counts = []
+        self.stop = threading.Event()
+
+    @property
+    def total(self):
+        return sum(self.counts)
+
+    def run(self):
+        ski = self.server.keys["p256"].ski()
+        requests = b"".join(frames.sign_packet(n, frames.ECDSA_SHA256, ski, frames.tls13_message())
+                            for n in range(self.window))
+        count = 0
+        try:
+            with self.server.connect("proxy") as client:
+                while not self.stop.is_set():
+                    client.send(requests)
+                    self.failures.extend(reply.error for reply in
+                                         client.receive_all(self.window).values()
+                                         if reply.error is not None)
+                    count += self.window
+        except Exception as e:  # shown by KeyServer.load
+            self.failures.append(e)
+        self.counts.append(count)
 
 
 class KeyServer:
@@ -111,14 +146,24 @@ class KeyServer:
         with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as reply:
             return reply.read().decode()
 
+    @contextlib.contextmanager
+    def load(self, num, window=32):
+        """`num` threads that sign meanwhile, and of which each request must be answered."""
+        load = Load(self, window)
+        threads = [threading.Thread(target=load.run) for _ in range(num)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield load
+        finally:
+            load.stop.set()
+            for thread in threads:
+                thread.join()
+        assert not load.failures and all(load.counts), load.failures
+
     def metric(self, name, **labels):
         """The value of one sample of /metrics; 0 when there is none."""
-        want = ",".join(f'{k}="{v}"' for k, v in labels.items())
-        sample = f"deputy_keyserver_{name}" + (f"{{{want}}}" if want else "")
-        for line in self.http("/metrics").splitlines():
-            if line.startswith(sample + " "):
-                return float(line.rpartition(" ")[2])
-        return 0.0
+        return prometheus.value(self.http("/metrics"), f"deputy_keyserver_{name}", **labels)
 
     def reload(self, result="done"):
         """SIGHUP, and waits for it to be over."""

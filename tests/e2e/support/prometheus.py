@@ -114,3 +114,13 @@ def parse(text):
         check(family)
     check_by_promtool(text)
     return families
+
+
+def value(text, name, **labels):
+    """The value of the one sample with just these labels; 0 when there is none."""
+    want = ",".join(f'{k}="{v}"' for k, v in labels.items())
+    sample = name + (f"{{{want}}} " if want else " ")
+    for line in text.splitlines():
+        if line.startswith(sample):
+            return float(line.rpartition(" ")[2])
+    return 0.0

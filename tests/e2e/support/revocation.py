@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import datetime
 import http.server
+import json
 import pathlib
 import socket
 import threading
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
 
 from support.pki import der_item, openssl
+from support.procs import wait_until
 
 OCSP_TYPE = "application/ocsp-response"
 DAY = datetime.timedelta(days=1)
@@ -152,6 +154,24 @@ class RevokingCa:
                     "-rsigner", self.signer.cert, "-rkey", self.signer.key, "-reqin", asked,
                     "-respout", answered, "-nmin", "600", *self.ocsp_args)
             return answered.read_bytes()
+
+    def cfssl(self, leaf, port, *status):
+        """cfssl's responder on `port`, with an answer for `leaf` that was signed beforehand."""
+        responder = self.responder()
+        responses = self.folder / "responses.txt"
+        signed = self.procs.run(["cfssl", "ocspsign", "-ca", self.ca.cert, "-responder",
+                                 responder.cert, "-responder-key", responder.key, "-cert", leaf.cert,
+                                 *status], check=True)
+        responses.write_text(json.loads(signed.stdout)["ocspResponse"] + "\n")
+        server = self.procs.foreign("cfssl", ["cfssl", "ocspserve", "-address", "127.0.0.1",
+                                              "-port", port, "-responses", responses])
+
+        def is_there():
+            with socket.socket() as s:
+                return s.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(is_there, "cfssl ocspserve")
+        return server
 
     def build(self, leaf, this_update, next_update, status=ocsp.OCSPCertStatus.GOOD):
         """A response with times as asked, which the openssl program cannot give."""

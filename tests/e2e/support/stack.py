@@ -11,6 +11,7 @@ and left out: Stack(..., issuer=False).
 """
 
 import contextlib
+import copy
 import http.client
 import json
 import signal
@@ -18,6 +19,8 @@ import socket
 import ssl
 import threading
 import urllib.parse
+
+import pytest
 
 from support.clients import Nss
 from support.dcissuer import Issuer
@@ -393,3 +396,13 @@ class Stack:
         return self.procs.run(["openssl", "s_client", "-connect", f"127.0.0.1:{self.proxy.port}",
                                "-servername", host, "-CAfile", self.ca_file(),
                                "-verify_return_error", *args], timeout, input=input)
+
+
+@pytest.fixture
+def config(stack):
+    """The configuration, as it was again after the test."""
+    keep = copy.deepcopy(stack.proxy.config)
+    yield stack.proxy.config
+    stack.proxy.config.clear()
+    stack.proxy.config.update(keep)
+    stack.proxy.reload()

@@ -83,23 +83,11 @@ static void reads_names_and_where_to_ask(void **state) {
   store_close(store);
 }
 
-static int begin(void **state) {
-  (void)state;
-  fixture_init();
-  return 0;
-}
-
-static int end(void **state) {
-  (void)state;
-  fixture_cleanup();
-  return 0;
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_restart_asks_when_a_staple_needs_it),
       cmocka_unit_test(what_is_overdue_only_for_a_poll_is_spread),
       cmocka_unit_test(reads_names_and_where_to_ask),
   };
-  return cmocka_run_group_tests(tests, begin, end);
+  return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
 }

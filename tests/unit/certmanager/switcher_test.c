@@ -207,18 +207,6 @@ static void what_is_forgotten_is_not_switched(void **state) {
   assert_int_equal(said("a.test"), STATE_SILENT);
 }
 
-static int begin(void **state) {
-  (void)state;
-  fixture_init();
-  return 0;
-}
-
-static int end(void **state) {
-  (void)state;
-  fixture_cleanup();
-  return 0;
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(what_a_person_said_stands),
@@ -228,5 +216,5 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_new_process_knows_the_last_minute, make, unmake),
       cmocka_unit_test_setup_teardown(what_is_forgotten_is_not_switched, make, unmake),
   };
-  return cmocka_run_group_tests(tests, begin, end);
+  return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
 }

@@ -126,23 +126,11 @@ static int unmake(void **state) {
   return 0;
 }
 
-static int begin(void **state) {
-  (void)state;
-  fixture_init();
-  return 0;
-}
-
-static int end(void **state) {
-  (void)state;
-  fixture_cleanup();
-  return 0;
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(writes_many_at_once_and_nothing_older, make, unmake),
       cmocka_unit_test_setup_teardown(what_was_refused_is_written_with_the_next, make, unmake),
       cmocka_unit_test_setup_teardown(is_bounded, make, unmake),
   };
-  return cmocka_run_group_tests(tests, begin, end);
+  return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
 }

@@ -37,6 +37,18 @@ void fixture_cleanup(void) {
   test_remove_files();
 }
 
+int fixture_begin(void **state) {
+  (void)state;
+  fixture_init();
+  return 0;
+}
+
+int fixture_end(void **state) {
+  (void)state;
+  fixture_cleanup();
+  return 0;
+}
+
 struct fixture_chain *fixture_chain(unsigned ca, const struct test_cert *spec, EVP_PKEY *key) {
   CHECK(num_chains < FIXTURE_MAX_CHAINS && ca < 2);
   struct fixture_chain *chain = &chains[num_chains++];

@@ -21,6 +21,10 @@ struct fixture_chain {
 void fixture_init(void);
 void fixture_cleanup(void);
 
+// The same for a group of tests.
+int fixture_begin(void **state);
+int fixture_end(void **state);
+
 // fixture_chain makes a leaf of the CA `ca` (0 or 1) by a key of its own, or of `key`.
 // The result lives until fixture_cleanup.
 struct fixture_chain *fixture_chain(unsigned ca, const struct test_cert *spec, EVP_PKEY *key);

@@ -371,12 +371,6 @@ static void loses_nothing_and_shows_nothing_half(void **state) {
   assert_true(num > (uint64_t)rounds / 4);
 }
 
-static int begin(void **state) {
-  (void)state;
-  fixture_init();
-  return 0;
-}
-
 static int end(void **state) {
   (void)state;
   remove_folder();
@@ -386,5 +380,5 @@ static int end(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(loses_nothing_and_shows_nothing_half)};
-  return cmocka_run_group_tests(tests, begin, end);
+  return cmocka_run_group_tests(tests, fixture_begin, end);
 }

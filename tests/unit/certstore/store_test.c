@@ -24,18 +24,6 @@ static struct store *store;
 static const char *folder;
 static struct errmsg err;
 
-static int begin(void **state) {
-  (void)state;
-  fixture_init();
-  return 0;
-}
-
-static int end(void **state) {
-  (void)state;
-  fixture_cleanup();
-  return 0;
-}
-
 static int make_store(void **state) {
   (void)state;
   folder = fixture_folder();
@@ -659,5 +647,5 @@ int main(void) {
       TEST(must_staple_and_revoked_are_obeyed),
       TEST(gives_pages_back),
   };
-  return cmocka_run_group_tests(tests, begin, end);
+  return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
 }
