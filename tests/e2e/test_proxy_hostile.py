@@ -6,7 +6,7 @@ served meanwhile, and the memory comes back.
 All bad input and faults that the proxy has to bear, and where each is tried:
 
     slow in every phase       hostile.test_slow_in_every_phase relay.test_idle_connection_ends_in_order
-      header of a balancer    origins.test_a_header_that_does_not_come
+      header of a balancer    hostile.test_slow_in_every_phase origins.test_a_header_that_does_not_come
       waits for a signature   stuck.test_clients_that_send_while_their_signature_is_made
                               keyservers.test_silence_ends_at_the_deadline
       waits for the store     store_faults.test_cold_names_wait_no_longer_than_they_may
@@ -98,7 +98,9 @@ def stack(module_procs, module_pki):
     stack = Stack(module_procs, module_pki, issuer=False, origin=Origin(obey))
     config = stack.proxy.config
     config["workers"] = 1
-    config["listeners"].append({"name": "raw", "address": "127.0.0.1:0", "deferred": False})
+    config["listeners"] += [
+        {"name": "raw", "address": "127.0.0.1:0", "deferred": False},
+        {"name": "balanced", "address": "127.0.0.1:0", "proxy_protocol": {"from": ["127.0.0.1"]}}]
     config["limits"].update(handshake=f"{int(HANDSHAKE_S * 1000)}ms",
                             idle=f"{int(IDLE_S * 1000)}ms", half_closed=f"{int(IDLE_S * 1000)}ms",
                             linger=f"{int(LINGER_S * 1000)}ms")
@@ -180,6 +182,21 @@ def bytes_of(data):
 
 def says_nothing(stack, tmp_path):
     with connect(stack, "raw") as sock:
+        read_to_end(sock)
+
+
+# A balancer's header, of no connection of others (PROXY v2, LOCAL).
+PROXY_HEADER = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x20" + bytes(32)
+
+
+def ends_no_proxy_header(stack, tmp_path):
+    with connect(stack, "balanced") as sock:
+        trickle(sock, bytes_of(PROXY_HEADER))
+
+
+def says_nothing_after_the_proxy_header(stack, tmp_path):
+    with connect(stack, "balanced") as sock:
+        sock.sendall(PROXY_HEADER)
         read_to_end(sock)
 
 
@@ -282,6 +299,8 @@ def trickle_on(sock):
 # Who: how long he is allowed, and how he is counted.
 SLOW_ONES = [
     (says_nothing, HANDSHAKE_S, "silent"),
+    (ends_no_proxy_header, HANDSHAKE_S, "timeout"),
+    (says_nothing_after_the_proxy_header, HANDSHAKE_S, "silent"),
     (ends_no_client_hello, HANDSHAKE_S, "timeout"),
     (ends_no_client_hello_of_many_records, HANDSHAKE_S, "timeout"),
     (says_nothing_to_the_server_hello, HANDSHAKE_S, "timeout"),
