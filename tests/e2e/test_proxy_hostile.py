@@ -39,6 +39,7 @@ All bad input and faults that the proxy has to bear, and where each is tried:
       reads, does not send    stuck.test_origin_that_reads_and_never_sends
                               stuck.test_origin_that_never_answers_an_end
     no descriptors            hostile.test_no_descriptors_left_for_new_ones
+                              hostile.test_descriptors_for_clients_and_none_for_their_origins
                               operation.test_no_descriptors_left
     disk full for logs        sudden.test_disk_full_for_logs
                               sudden.test_standard_error_on_a_full_disk
@@ -525,6 +526,40 @@ def test_no_descriptors_left_for_new_ones(stack):
         assert answers == [True]
         assert stack.proxy.metric("connections_refused_total", reason="descriptors") > refused
         all_talk()
+
+
+def test_descriptors_for_clients_and_none_for_their_origins(stack):
+    """The last one goes to a client: an orderly end, which is not held against the origin."""
+    process = stack.proxy.process
+    ends = stack.proxy.metric("connections_ended_total", outcome="origin_refused")
+    local = stack.proxy.metric("origin_failures_total", reason="local")
+    before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+    with stack.connect() as live:
+        live.sendall(b"already here")  # the origin's socket is there as well
+        assert live.recv(100) == b"already here"
+
+        def is_scarce():
+            """Leaves the lowest that is free; who asked for metrics just now may still hold one."""
+            used = {int(path.name) for path in pathlib.Path(f"/proc/{process.pid}/fd").iterdir()}
+            free = next(i for i in range(len(used) + 1) if i not in used)
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free + 1, before[1]))
+            with stack.connect() as client, contextlib.suppress(OSError):
+                client.sendall(b"is there an origin")
+                return client.recv(100) == b""
+            return True
+
+        try:
+            wait_until(is_scarce, "no descriptor for an origin")
+            for _ in range(5):
+                with stack.connect() as client:
+                    assert client.recv(100) == b""  # a close_notify
+                live.sendall(b"still here")
+                assert live.recv(100) == b"still here"
+        finally:
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+    stack.proxy.wait_metric(ends + 6, "connections_ended_total", outcome="origin_refused")
+    assert stack.proxy.metric("origin_failures_total", reason="local") == local + 6
+    assert "origin_out" not in stack.proxy.log()
 
 
 # --- after it all ----------------------------------------------------------------------------------
