@@ -132,7 +132,7 @@ def churn(s):
     deputy = Deputy(s.procs, s.programs, origin.address, name="deputy-churn")
     deputy.start_keyserver()
     deputy.start_issuer()
-    proxy = deputy.start_proxy(limits={"handshake": "500ms", "linger": "200ms", "drain": "100ms"})
+    proxy = deputy.start_proxy(limits={"handshake": "5s", "linger": "200ms", "drain": "100ms"})
     target = proxy.address("main")
     begin = shown = time.monotonic()
     samples = []
@@ -152,6 +152,8 @@ def churn(s):
     late = [kib for at, kib in samples if at >= samples[-1][0] * 0.9]
     growth = median(late) - median(early)
     accepted = deputy.metric("connections_accepted_total")
+    late_ones = deputy.metric("handshakes_failed_total", reason="timeout")
+    s.result.note(f"{int(late_ones)} handshakes were given up by the proxy for their deadline (5 s).")
     s.result.measure("churn.growth_kib", growth, min(late) - max(early), max(late) - min(early))
     s.result.table("Memory of the proxy while clients come and go, KiB (proportional set size)", [
         "seconds", "cycles", "connections", "first minutes", "last tenth", "growth"],
