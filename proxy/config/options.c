@@ -277,6 +277,9 @@ const struct config_option proxy_options[] = {
    .help = "File of the log, or stderr. SIGUSR1 opens it again. Not changed by a reload."},
   {"access_log", CONFIG_BOOL, PLACE(options, has_access_log), .fallback = "true",
    .help = "Whether each connection is logged when it ends."},
+  {"access_log_silent", CONFIG_BOOL, PLACE(options, has_silent_in_log), .fallback = "true",
+   .help = "Whether that counts for clients that left without having sent a byte (health checks of "
+           "balancers, scans). Metrics count them all the same, as reason scan."},
   {"access_log_format", CONFIG_WORD, PLACE(options, access_log_format), .fallback = "text",
    .words = access_log_words, .help = "Those lines as key=value, or as JSON objects."},
   {"access_log_file", CONFIG_PATH, PLACE(options, access_log_file), .is_written = true,

@@ -151,8 +151,9 @@ struct options {
   struct sandbox_options sandbox;
   char *log;
   bool has_access_log;
-  int access_log_format;  // enum access_log_format
-  char *access_log_file;  // NULL: in the log
+  bool has_silent_in_log;  // who has said nothing is in it
+  int access_log_format;   // enum access_log_format
+  char *access_log_file;   // NULL: in the log
 };
 
 extern const struct config_option proxy_options[];

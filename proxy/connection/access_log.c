@@ -171,6 +171,9 @@ void access_log(const struct conn *conn) {
   if (!options->has_access_log || (!has_file && !log_is_on(LOG_LEVEL_INFO))) {
     return;
   }
+  if (conn->failure == FAILURE_SCAN && !options->has_silent_in_log) {
+    return;
+  }
   if (options->access_log_format == ACCESS_LOG_JSON) {
     write_json(conn);
   } else {

@@ -87,9 +87,12 @@ struct endpoint {
   struct endpoint *next;
   struct timer timer;
   struct io io;
-  int fd;        // -1: none is under way
-  bool is_left;  // no set has it, and no worker can be reading one that had
-  int64_t back_off_ms;
+  int fd;                    // -1: none is under way
+  bool is_left;              // no set has it, and no worker can be reading one that had
+  int64_t back_off_ms;       // while it is out
+  int64_t last_back_off_ms;  // after which a probe brought it back; 0: none has
+  uint64_t num_connected;    // of its origin, at that time
+  bool is_doubted;           // taken out again since, of no use to any client
   unsigned num_good;
   unsigned num_bad;
 };

@@ -29,6 +29,19 @@ void origins_check_stop(struct endpoint *endpoint) {
   timer_cancel(&endpoint->timer);
 }
 
+// How long one that has just been taken out is left alone: longer than the last time if no
+// client has connected since a probe brought it back. A probe makes a connection, and sees
+// nothing of TLS.
+static int64_t first_back_off_ms(const struct endpoint *endpoint) {
+  const struct pool_options *settings = &endpoint->origin->settings;
+  const int64_t longer_ms = 2 * endpoint->last_back_off_ms;
+  if (longer_ms <= settings->retry_min_ms ||
+      counter_get(&endpoint->origin->num_connected) != endpoint->num_connected) {
+    return settings->retry_min_ms;
+  }
+  return longer_ms < settings->retry_max_ms ? longer_ms : settings->retry_max_ms;
+}
+
 void origins_check_plan(struct endpoint *endpoint) {
   const struct pool_options *settings = &endpoint->origin->settings;
   int64_t after_ms = settings->check.interval_ms;
@@ -44,9 +57,11 @@ void origins_check_plan(struct endpoint *endpoint) {
   }
   if (is_out(endpoint)) {
     if (endpoint->back_off_ms == 0) {
-      endpoint->back_off_ms = settings->retry_min_ms;
+      endpoint->back_off_ms = first_back_off_ms(endpoint);
+      endpoint->is_doubted = endpoint->back_off_ms > settings->retry_min_ms;
     }
-    if (after_ms == 0 || endpoint->back_off_ms < after_ms) {
+    // (A good check would bring it back, too.)
+    if (after_ms == 0 || endpoint->back_off_ms < after_ms || endpoint->is_doubted) {
       after_ms = endpoint->back_off_ms;
     }
   } else {
@@ -63,6 +78,8 @@ static void note_good(struct endpoint *endpoint) {
   endpoint->num_bad = 0;
   endpoint->num_good += 1;
   if (is_out(endpoint)) {
+    endpoint->last_back_off_ms = endpoint->back_off_ms;
+    endpoint->num_connected = counter_get(&endpoint->origin->num_connected);
     atomic_store_explicit(&endpoint->num_failed, 0, memory_order_relaxed);
     atomic_fetch_and_explicit(&endpoint->state, ~(unsigned)ENDPOINT_OUT, memory_order_relaxed);
     log_change(endpoint, LOG_LEVEL_INFO, "origin_in", "probe");

@@ -65,6 +65,7 @@ frontend tls
                  "key": str(own.key)}}]
     proxy.config["listeners"].append({"name": "behind", "address": "127.0.0.1:0",
                                       "proxy_protocol": {"from": ["127.0.0.2"]}})
+    proxy.config["access_log_silent"] = False
     proxy.start()
     behind = proxy.process.address("behind")[1]
     Haproxy(procs, "haproxy-balancer", f"""
@@ -96,4 +97,6 @@ listen balancer
                         "alpn=http/1.1")
     # Its checks, and ours, stand for nobody, and are understood.
     assert proxy.failures("proxy_header") == 0
+    wait_until(lambda: proxy.failures("scan") > 0, "a check")
+    assert "failure=scan" not in proxy.log()
     assert proxy.metric("origin_up", pool="plain") == 1

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 
 import pytest
 
@@ -228,6 +229,15 @@ def test_an_origin_that_speaks_no_tls(stack, config, ca, app):
     ends = Origin(lambda conn: None)
     assert failed(stack, config, ends, other, ca=str(ca.cert)) >= 2
     ends.stop()
+    # Probes, which see nothing of TLS, bring it back, for a shorter and shorter share of time.
+    rude = Origin(lambda conn: (conn.recv(10), conn.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")))
+    use(stack, config, rude.address, other.address, tls={"ca": str(ca.cert)}, max_failures=1,
+        retry_min="100ms", retry_max="1m", check={"interval": "200ms", "timeout": "200ms"})
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        stack.connect().close()
+    assert 1 <= metric(stack, "failures_total", origin=rude.address) <= 10
+    rude.stop()
     # One that accepts and says nothing has its attempt, no more.
     over = threading.Event()
     silent = Origin(lambda conn: over.wait(60 * SLOW))
