@@ -139,6 +139,10 @@ BAD_CONFIGS = {
     "mode": (lambda c: c["admin"].update(mode="rw"), "admin.mode"),
     "taken": (None, "cannot listen"),
     "not JSON": (None, "JSON"),
+    "empty": (None, "JSON"),
+    "no text": (None, "JSON"),
+    "too long": (None, "longer than"),
+    "gone": (None, "No such file or directory"),
     "versions": (lambda c: c.update(tls={"min_version": "1.3", "max_version": "1.2"}),
                  "min_version"),
     "same key": (lambda c: c["names"][0]["chains"][1].update(
@@ -146,6 +150,12 @@ BAD_CONFIGS = {
 }
 
 
+BAD_TEXTS = {
+    "not JSON": lambda text: text[:-1],
+    "empty": lambda text: "",
+    "no text": lambda text: "\0\x01\x02" * 100,
+    "too long": lambda text: text + " " * (64 << 20),
+}
 # What to write instead, where that can be known.
 REMEDIES = {
     "chians": 'did you mean "chains"?',
@@ -167,19 +177,23 @@ def test_bad_configuration_changes_nothing_and_says_why(stack, config, name):
             taken = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
             config["listeners"].append({"name": "second",
                                         "address": "127.0.0.1:%d" % taken.getsockname()[1]})
-        elif name == "not JSON":
-            text = json.dumps(config)[:-1]
+        elif name in BAD_TEXTS:
+            text = BAD_TEXTS[name](json.dumps(config))
+        elif change is None:
+            text = ""
         else:
             change(config)
         before = stack.proxy.metric("reloads_total", result="failed")
         log = len(stack.proxy.log())
+        path = stack.procs.folder / "proxy.json"
         stack.proxy.write_config(text)
+        if name == "gone":
+            path.unlink()
         stack.proxy.process.signal(signal.SIGHUP)
         wait_until(lambda: stack.proxy.metric("reloads_total", result="failed") > before, "it")
     wait_until(lambda: "reload_failed" in stack.proxy.log()[log:], "the line")
     lines = stack.proxy.log()[log:].replace('\\"', '"')
     assert why in lines, lines
-    path = stack.procs.folder / "proxy.json"
     assert f"reload_failed path={path} " in lines
     assert "effect=the_earlier_configuration_stays" in lines
     line_of = {"chians": '"chians"', "not JSON": None}
@@ -199,7 +213,8 @@ def test_bad_configuration_changes_nothing_and_says_why(stack, config, name):
         assert done.returncode == 1 and why in done.stderr, done.stderr
         done = stack.procs.run([BIN_DIR / PROXY, "--check-config", "--config",
                                 stack.procs.folder / "proxy.json"])
-        assert done.returncode == 2 and why in done.stderr, done.stderr
+        code = 1 if name in ("gone", "too long") else 2  # the system's reason, the file's own
+        assert done.returncode == code and why in done.stderr, done.stderr
 
 
 def test_good_configuration_is_checked_as_such(stack):
