@@ -67,6 +67,7 @@ enum status control_new(struct control **out, const char *config_path, struct op
   control->start_options = *options;
   *options = (struct options){0};
   control->started_s = clock_wall_s();
+  control->started_ms = clock_monotonic_ms();
   control->num_workers = (size_t)control->start_options.num_workers;
   if (control->num_workers == 0) {
     long num = sysconf(_SC_NPROCESSORS_ONLN);

@@ -29,6 +29,7 @@ struct control {
   struct options start_options;  // until control_load takes them
   struct loop *loop;
   int64_t started_s;
+  int64_t started_ms;  // the same by the monotonic clock
 
   // What sites are made of, and what outlives them.
   struct states *states;

@@ -92,8 +92,9 @@ void report_add_status(void *arg, json_t *object) {
   (void)json_object_set_new(object, "version", json_string(DEPUTY_VERSION));
   (void)json_object_set_new(object, "log_level", json_string(log_level_name(log_get_level())));
   (void)json_object_set_new(object, "pid", json_integer((json_int_t)getpid()));
-  (void)json_object_set_new(object, "uptime_s",
-                            json_integer((json_int_t)(clock_wall_s() - control->started_s)));
+  (void)json_object_set_new(
+      object, "uptime_s",
+      json_integer((json_int_t)((clock_monotonic_ms() - control->started_ms) / 1000)));
   (void)json_object_set_new(object, "workers", json_integer((json_int_t)control->num_workers));
   (void)json_object_set_new(object, "connections",
                             json_integer((json_int_t)metrics_num_open(&source)));

@@ -373,6 +373,7 @@ def test_clock_set_back_and_forth_by_a_day(shifted):
             if waiting:
                 assert HANDSHAKE_S * 0.9 < waiting.result() < HANDSHAKE_S + 2.5 * SLOW, day
             assert talks(live)
+            assert 0 <= stack.proxy.status()["uptime_s"] < DAY_S / 2
     # Keys of its own change with time that has passed.
     assert stack.proxy.metric("ticket_key_changes_total") == keys
     for day in (YESTERDAY, TOMORROW):
