@@ -2,6 +2,8 @@
 #include "proxy/worker.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +22,7 @@
 #define ACCEPT_MAX 64            // accepts in one round
 #define ACCEPT_DRAIN_MAX 100000  // when the queue is emptied for the last time
 #define ACCEPT_RETRY_MS 100      // after descriptors or memory ran out
+#define DOOR_MS 200              // from the word to drain to the last look into the queues
 
 // What a worker keeps in hand for its connections.
 #define KEPT_CONNS 4096
@@ -199,23 +202,40 @@ static void tell_if_drained(struct worker *worker) {
   }
 }
 
-static void on_drain(void *arg) {
-  struct worker *worker = arg;
+// The last look into the queues; who waits there is served.
+static void leave_door(struct worker *worker) {
   for (size_t i = 0; i < sizeof(worker->listening) / sizeof(worker->listening[0]); i++) {
     if (worker->listening[i].id != 0) {
       (void)accept_some(&worker->listening[i], ACCEPT_DRAIN_MAX);
       stop_listening(&worker->listening[i]);
     }
   }
+  timer_cancel(&worker->door);
   worker->is_draining = true;
-  for (struct conn *conn = worker->all, *next = NULL; conn != NULL; conn = next) {
-    next = conn->next;  // it may end
-    conn_drain(conn);
-  }
   tell_if_drained(worker);
 }
 
-void worker_post_drain(struct worker *worker) { loop_post(worker->loop, on_drain, worker); }
+static void on_door(void *arg) { leave_door(arg); }
+
+static void on_leave(void *arg) { leave_door(arg); }
+
+// With TCP_DEFER_ACCEPT there may be clients who are connected and whose first bytes are under
+// way: they are in no queue yet, and closing the socket would reset them. They get the time
+// that such bytes take; who comes meanwhile is queued at once.
+static void on_drain(void *arg) {
+  struct worker *worker = arg;
+  const int none = 0;
+  for (size_t i = 0; i < sizeof(worker->listening) / sizeof(worker->listening[0]); i++) {
+    if (worker->listening[i].id != 0 && worker->listening[i].is_tcp) {
+      (void)setsockopt(worker->listening[i].fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &none, sizeof(none));
+    }
+  }
+  timer_arm_ms(&worker->door, DOOR_MS);
+}
+
+void worker_post_drain(struct worker *worker, bool has_heir) {
+  loop_post(worker->loop, has_heir ? on_leave : on_drain, worker);
+}
 
 static void end_all(struct worker *worker) {
   while (worker->all != NULL) {
@@ -225,6 +245,7 @@ static void end_all(struct worker *worker) {
 
 static void on_end(void *arg) {
   struct worker *worker = arg;
+  leave_door(worker);
   end_all(worker);
   tell_if_drained(worker);
 }
@@ -348,6 +369,7 @@ enum status worker_new(struct worker **out, unsigned index, const struct worker_
   TRY(deadlines_init(&worker->deadlines, worker->loop, on_due, worker));
   TRY(transport_new(&worker->bio, worker));
   TRY(admit_init(worker));
+  TRY(timer_init(&worker->door, worker->loop, on_door, worker));
   *out = worker;
   worker = NULL;
 
@@ -404,6 +426,7 @@ void worker_free(struct worker *worker) {
     view_close(worker->view);
   }
   admit_cleanup(worker);
+  timer_cleanup(&worker->door);
   BIO_free(worker->bio);
   deadlines_cleanup(&worker->deadlines);
   loop_free(worker->loop);

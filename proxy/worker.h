@@ -86,6 +86,7 @@ struct worker {
   size_t max_conns;
   bool is_draining;
   bool is_drained;
+  struct timer door;  // until it accepts no more
 
   // Who is let in (admit.h).
   struct admission admission;
@@ -130,10 +131,12 @@ void worker_post_site(struct worker *worker, struct view *view, const struct lis
 // worker_post_listening is the same without another site.
 void worker_post_listening(struct worker *worker, const struct listening_plan *plan);
 
-// worker_post_drain: accept no more (what waits in the queues is still taken);
+// worker_post_drain: accept no more, after a short while in which those who have just
+// connected get into the queues, which are emptied; `has_heir`: another process has the
+// sockets, too, so at once;
 // on_drained follows when no connection is left. worker_post_end closes what
 // is left now.
-void worker_post_drain(struct worker *worker);
+void worker_post_drain(struct worker *worker, bool has_heir);
 void worker_post_end(struct worker *worker);
 
 // worker_post_origins: names of origins were looked up, whoever waits may go on.

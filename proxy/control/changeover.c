@@ -74,7 +74,7 @@ static void on_succeeded(void *arg, bool is_same_unit) {
     ready_notify("STOPPING=1");  // of the unit: not while a process of it serves
   }
   if (!control->drain.is_draining) {
-    drain_begin(control);
+    drain_begin(control, true);
   }
 }
 
@@ -164,7 +164,7 @@ static void give_up(void *arg, const char *reason) {
   struct control *control = arg;
   (void)errmsg_set(&control->changeover.failure, STATUS_UNAVAILABLE, "--takeover: %s", reason);
   if (!control->drain.is_draining) {
-    drain_begin(control);
+    drain_begin(control, true);
   }
 }
 

@@ -25,13 +25,13 @@ enum status drain_init(struct control *control) {
   return timer_init(&control->drain.limit, control->loop, on_limit, control);
 }
 
-void drain_begin(struct control *control) {
+void drain_begin(struct control *control, bool has_heir) {
   const struct limit_options *limits = &control->sites.current->options.limits;
   control->drain.is_draining = true;
   log_info(0, "stopping", "limit_ms=%lld", (long long)limits->drain_ms);
   listeners_let_go(&control->listeners);
   for (size_t i = 0; i < control->num_workers; i++) {
-    worker_post_drain(control->workers[i]);
+    worker_post_drain(control->workers[i], has_heir);
   }
   timer_arm_ms(&control->drain.limit, limits->drain_ms);
 }
@@ -43,7 +43,7 @@ void drain_or_end(void *arg) {
     return;
   }
   ready_notify("STOPPING=1");
-  drain_begin(control);
+  drain_begin(control, false);
 }
 
 void drain_on_drained(void *arg, struct worker *worker) {

@@ -23,8 +23,9 @@ struct drain {
 
 enum status drain_init(struct control *control);  // STATUS_MEMORY
 
-// drain_begin begins, once, and says nothing to the service manager.
-void drain_begin(struct control *control);
+// drain_begin begins, once, and says nothing to the service manager. `has_heir`: another
+// process has the listening sockets.
+void drain_begin(struct control *control, bool has_heir);
 
 // drain_or_end is what SIGTERM asks: begin, with a word to the service manager; asked
 // twice: close what is left now. The control in `arg`.
