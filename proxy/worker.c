@@ -291,7 +291,7 @@ static void on_later(void *arg) {
 }
 
 void worker_run_later(struct worker *worker, struct conn *conn) {
-  if (conn->is_later) {
+  if (conn->is_later || conn->is_in_line) {
     return;
   }
   if (worker->later == NULL) {
@@ -333,6 +333,7 @@ void worker_forget(struct worker *worker, struct conn *conn) {
   if (conn->is_later && !unqueue(&worker->later, conn, &worker->later_end)) {
     (void)unqueue(&worker->later_now, conn, NULL);
   }
+  turns_forget(worker, conn);
   *conn->link = conn->next;
   if (conn->next != NULL) {
     conn->next->link = conn->link;
@@ -361,6 +362,7 @@ enum status worker_new(struct worker **out, unsigned index, const struct worker_
   worker->host = host;
   worker->max_conns = max_conns;
   worker->later_end = &worker->later;
+  turns_init(worker);
   worker->conns = (struct pool){.size = sizeof(struct conn), .max_free = KEPT_CONNS};
   worker->blocks = (struct pool){.size = sizeof(struct block), .max_free = KEPT_BLOCKS};
   worker->handshakes = (struct pool){.size = sizeof(struct handshake), .max_free = KEPT_HANDSHAKES};

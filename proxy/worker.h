@@ -21,6 +21,7 @@
 #include "proxy/connection/admission.h"
 #include "proxy/connection/block.h"
 #include "proxy/connection/deadline.h"
+#include "proxy/connection/turns.h"
 #include "proxy/counters.h"
 #include "proxy/dc/heat.h"
 #include "proxy/origin/origin_tls.h"
@@ -93,6 +94,8 @@ struct worker {
   struct io pulse;
   struct timer pulse_again;
   int pulse_fd;
+
+  struct turns turns;  // of handshakes
 
   // BoringSSL's calls of all connections go through one BIO, which finds the
   // connection here: set for the time of each call into the library (transport.h).

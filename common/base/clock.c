@@ -16,6 +16,8 @@ int64_t clock_monotonic_ms(void) { return read_us(CLOCK_MONOTONIC) / 1000; }
 
 int64_t clock_monotonic_us(void) { return read_us(CLOCK_MONOTONIC); }
 
+int64_t clock_thread_cpu_us(void) { return read_us(CLOCK_THREAD_CPUTIME_ID); }
+
 int64_t clock_wall_us(void) {
   int64_t fixed_s = atomic_load_explicit(&override_s, memory_order_relaxed);
   return fixed_s != 0 ? fixed_s * 1000000 : read_us(CLOCK_REALTIME);

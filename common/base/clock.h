@@ -13,6 +13,9 @@
 int64_t clock_monotonic_ms(void);
 int64_t clock_monotonic_us(void);
 
+// clock_thread_cpu_us is how long this thread has run. A system call, unlike the others.
+int64_t clock_thread_cpu_us(void);
+
 // clock_wall_s: POSIX seconds. Threads: any.
 int64_t clock_wall_s(void);
 int64_t clock_wall_us(void);

@@ -176,8 +176,8 @@ static const struct config_option limit_rows[] = {
   {"handshake_lag", CONFIG_DURATION, PLACE(limit_options, handshake_lag_ms), .fallback = "250ms",
    .min = 0, .max = MINUTE,
    .help = "When connections that are there would wait for longer than this much work (CPU time "
-           "of a worker), because of handshakes, new connections are refused until it is half "
-           "of that; 0: never."},
+           "of a worker), because of handshakes, or these for their turn, new connections are "
+           "refused until it is half of that; 0: never."},
   {"handshake_share", CONFIG_INT, PLACE(limit_options, handshake_share), .fallback = "50",
    .min = 1, .max = 100,
    .help = "Least percentage of that wait that went into handshakes, for them to be the cause."},

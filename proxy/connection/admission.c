@@ -36,7 +36,8 @@ int64_t admission_on_pulse(struct admission *admission, const struct admission_l
 
   admission->sent_us = 0;
   admission->judged_us = now_us;
-  admission->is_busy = ran_us * part > limits->lag_us &&
-                       admission->work_us * 100 * part >= lag_us * limits->share_percent;
+  admission->is_busy = (ran_us * part > limits->lag_us &&
+                        admission->work_us * 100 * part >= lag_us * limits->share_percent) ||
+                       admission->wait_us * part > limits->lag_us;
   return lag_us;
 }

@@ -13,7 +13,9 @@
 // would have waited. If the worker had more than `lag_us` of work to do before it, and
 // handshakes took at least `share_percent` of the time, the worker is busy until it is
 // half as much or handshakes have half of that share. Work is the thread's CPU time: a
-// worker that others keep from running is late, but not with handshakes. A busy worker
+// worker that others keep from running is late, but not with handshakes. As handshakes take
+// turns, others seldom wait for long: it is the line of handshakes that grows, and a worker
+// on which a handshake waits for more than `lag_us` of work is busy as well. A busy worker
 // refuses new connections, as long as
 // there is anybody to protect: a crowd after a start, when nobody is connected, is served
 // in its order.
@@ -44,6 +46,7 @@ struct admission {
   int64_t sent_cpu_us;    // the thread's CPU time then
   int64_t judged_us;      // when the last one came back; 0: none has
   bool is_busy;           // by that one
+  int64_t wait_us;        // of a handshake for its turn (turns.h), in CPU time
 };
 
 enum admission_answer {
@@ -65,6 +68,11 @@ bool admission_is_busy(const struct admission *admission, int64_t now_us);
 // admission_note_work: a handshake took so much of the worker's time.
 static inline void admission_note_work(struct admission *admission, int64_t took_us) {
   admission->work_us += took_us;
+}
+
+// admission_note_wait: so much CPU time has passed until a handshake had its turn.
+static inline void admission_note_wait(struct admission *admission, int64_t wait_us) {
+  admission->wait_us = wait_us;
 }
 
 // admission_wants_pulse says whether one is to be sent now; admission_note_sent: it was.

@@ -3,7 +3,6 @@
 
 #include <inttypes.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -29,19 +28,12 @@ static struct admission_limits limits_of(const struct worker *worker) {
   };
 }
 
-// A system call, unlike the other clocks; it is asked for pulses only.
-static int64_t thread_cpu_us(void) {
-  struct timespec now = {0};
-  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return now.tv_sec * INT64_C(1000000) + now.tv_nsec / 1000;
-}
-
 // The counter of an eventfd never fills up in the life of a machine, and watched by
 // edges it need not be read: each write is an event.
 static void send_pulse(struct worker *worker, int64_t now_us) {
   const uint64_t one = 1;
   if (admission_wants_pulse(&worker->admission, now_us)) {
-    admission_note_sent(&worker->admission, now_us, thread_cpu_us());
+    admission_note_sent(&worker->admission, now_us, clock_thread_cpu_us());
     ssize_t len = write(worker->pulse_fd, &one, sizeof(one));
     (void)len;
   }
@@ -59,7 +51,7 @@ static void on_pulse(void *arg, unsigned ready) {
     return;  // the event of being watched at all
   }
   const struct admission_limits limits = limits_of(worker);
-  lag_us = admission_on_pulse(admission, &limits, clock_monotonic_us(), thread_cpu_us());
+  lag_us = admission_on_pulse(admission, &limits, clock_monotonic_us(), clock_thread_cpu_us());
   histogram_add_us(&counters->lag, (uint64_t)lag_us);
   if (was_busy != admission->is_busy) {
     count(was_busy ? &counters->busy_ended : &counters->busy_begun);

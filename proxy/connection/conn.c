@@ -17,6 +17,7 @@
 #include "proxy/connection/opening.h"
 #include "proxy/connection/relay.h"
 #include "proxy/connection/transport.h"
+#include "proxy/connection/turns.h"
 #include "proxy/handshake/signer.h"
 #include "proxy/origin/origin.h"
 #include "proxy/worker.h"
@@ -368,16 +369,24 @@ static void run(struct conn *conn) {
   conn_free(conn);
 }
 
-void conn_run(struct conn *conn) {
+void conn_take_turn(struct conn *conn) {
   struct worker *worker = conn->worker;
-  int64_t begin_us = 0;
+  const int64_t begin_us = clock_monotonic_us();
+  int64_t took_us = 0;
+  run(conn);
+  took_us = clock_monotonic_us() - begin_us;
+  admission_note_work(&worker->admission, took_us);
+  turns_spend(&worker->turns, took_us);
+}
+
+void conn_run(struct conn *conn) {
   if (!is_in_handshake(conn->state)) {
     run(conn);
-    return;
+  } else if (conn->is_due || turns_may_go(conn->worker)) {
+    conn_take_turn(conn);
+  } else {
+    turns_wait(conn->worker, conn);
   }
-  begin_us = clock_monotonic_us();
-  run(conn);
-  admission_note_work(&worker->admission, clock_monotonic_us() - begin_us);
 }
 
 static struct conn *conn_of_deadline(struct deadline *deadline) {

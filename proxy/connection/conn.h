@@ -109,7 +109,7 @@ struct conn {
   struct worker *worker;
   struct conn *next;  // worker.all
   struct conn **link;
-  struct conn *next_later;  // worker.later
+  struct conn *next_later;  // worker.later, worker.turns
   SSL *ssl;
   struct handshake *hs;                     // NULL from RELAY on
   struct client_identity *client_identity;  // NULL: it showed no certificate
@@ -152,6 +152,7 @@ struct conn {
   bool is_due;       // its deadline has passed
   bool has_outcome;
   bool is_later;          // in worker.later
+  bool is_in_line;        // in worker.turns
   bool is_fin_sent;       // shutdown(SHUT_WR) towards the client
   bool is_up_dead;        // the origin takes no more bytes
   bool has_close_notify;  // the client said that it has ended
@@ -163,8 +164,10 @@ struct conn {
 int64_t conn_oldest_handshake_ms(const struct worker *worker);
 void conn_displace_oldest(struct worker *worker);
 
-// conn_run does what can be done now, and frees the connection when it is over.
+// conn_run does what can be done now, and frees the connection when it is over. A handshake
+// may have to wait for its turn (turns.h), which is conn_take_turn.
 void conn_run(struct conn *conn);
+void conn_take_turn(struct conn *conn);
 
 // conn_expire: the deadline of a connection has passed (deadline.h).
 void conn_expire(struct deadline *deadline);

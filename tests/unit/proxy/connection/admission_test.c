@@ -119,6 +119,25 @@ static void busy_ends_at_half_of_the_limits(void **state) {
   assert_false(admission_is_busy(&a, now_us));
 }
 
+// Handshakes that take turns keep nobody waiting but each other.
+static void long_line_of_handshakes_is_busy(void **state) {
+  (void)state;
+  struct admission a = {0};
+  int64_t now_us = 1000000;
+  admission_note_wait(&a, 100000);
+  pulse(&a, &now_us, 2000, 2000);
+  assert_false(admission_is_busy(&a, now_us));
+  admission_note_wait(&a, 100001);
+  pulse(&a, &now_us, 2000, 2000);
+  assert_true(admission_is_busy(&a, now_us));
+  admission_note_wait(&a, 50001);
+  pulse(&a, &now_us, 2000, 2000);
+  assert_true(admission_is_busy(&a, now_us));
+  admission_note_wait(&a, 50000);
+  pulse(&a, &now_us, 2000, 2000);
+  assert_false(admission_is_busy(&a, now_us));
+}
+
 static void old_judgement_is_none(void **state) {
   (void)state;
   struct admission a = {0};
@@ -146,6 +165,7 @@ int main(void) {
       cmocka_unit_test(busy_needs_both_a_wait_and_handshakes_as_its_cause),
       cmocka_unit_test(late_is_not_busy),
       cmocka_unit_test(busy_ends_at_half_of_the_limits),
+      cmocka_unit_test(long_line_of_handshakes_is_busy),
       cmocka_unit_test(old_judgement_is_none),
       cmocka_unit_test(lag_of_zero_is_no_limit),
   };
