@@ -2,7 +2,7 @@
 // generate: makes a private key on request, off the event loops, and stores it
 // before anybody hears of it. slow.c submits the task for a request that
 // request_judge has let through; a signer thread makes key and file; the control
-// thread puts the key in force (server.c) and sends the task on to the worker that
+// thread puts the key in force (server_change.c) and sends the task on to the worker that
 // asked, which answers.
 //
 //   worker --submit--> signer thread --> control thread --> worker: reply

@@ -16,6 +16,7 @@
 #include "common/net/ready.h"
 #include "keyserver/generate.h"
 #include "keyserver/metrics.h"
+#include "keyserver/server_change.h"
 
 #define LISTENER_NAME "keyless"
 #define METRICS_NAME "metrics"
@@ -23,10 +24,6 @@
 #define METRICS_MAX_BODY_LEN 1024
 #define METRICS_SOCKET_MODE 0660
 #define WATCH_DRAIN_MS 10
-#define WATCH_ADOPTION_MS 1
-#define RELOAD_STOP_LIMIT_MS 2000  // a reload that hangs for longer is left behind
-#define AUDIT_KEYS_AT_ONCE 100
-#define AUDIT_FLUSH_MS 1000
 #define SIGNERS_NICE 10  // slow signatures take what the workers leave
 
 // --- sockets -----------------------------------------------------------------------------
@@ -192,257 +189,7 @@ out:
   return st;
 }
 
-enum status server_fill(struct server *server, struct snapshot *snapshot, struct errmsg *err) {
-  // Made at the start, whether it is needed or not: a reload runs beside those who
-  // read the pointer.
-  if (server->tokens == NULL && token_registry_new(&server->tokens) != STATUS_OK) {
-    return errmsg_set(err, STATUS_MEMORY, "no memory");
-  }
-  return snapshot_fill(snapshot, server->tokens, err);
-}
-
-// --- signals ---------------------------------------------------------------------------------
-
-// warn_of_fixed names what a reload has read but cannot put in force.
-static void warn_of_fixed(const struct options *now, const struct options *then) {
-  const char *audit = audit_log_change(&now->audit.log, &then->audit.log);
-  const struct {
-    const char *name;
-    bool is_same;
-  } fixed[] = {
-      {"listen", config_same_list(now->listen, now->num_listen, then->listen, then->num_listen)},
-      {"workers", now->num_workers == then->num_workers},
-      {"signers", now->num_signers == then->num_signers},
-      {"limits.max_queued", now->limits.max_queued == then->limits.max_queued},
-      {"user", config_same_text(now->user, then->user)},
-      {"sandbox", sandbox_options_equal(&now->sandbox, &then->sandbox)},
-      {"log", config_same_text(now->log, then->log)},
-      {audit == NULL ? "audit" : audit, audit == NULL},
-      {"metrics.listen", config_same_text(now->metrics.listen, then->metrics.listen)},
-  };
-  for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-    if (!fixed[i].is_same) {
-      log_warn(0, "restart_needed", "option=%s: the change counts from the next start on",
-               fixed[i].name);
-    }
-  }
-}
-
-// --- snapshots ---------------------------------------------------------------------------------
-
-// put_in_force gives `next` to the workers and keeps a reference.
-static void put_in_force(struct server *server, struct snapshot *next) {
-  for (size_t i = 0; i < server->num_workers; i++) {
-    worker_adopt(&server->workers[i], next);
-  }
-  snapshot_unref(server->snapshot);
-  server->snapshot = snapshot_ref(next);
-}
-
-// audit_missing records the keys of `from` that `in` has not. They may be more
-// than the sink's ring holds, so it waits for room: not on an event loop.
-static void audit_missing(struct server *server, const char *result, const struct keystore *from,
-                          const struct keystore *in) {
-  struct jsonline line;
-  const int64_t wall_us = clock_wall_us();
-
-  for (size_t i = 0; i < keystore_num_keys(from); i++) {
-    const struct key *key = keystore_key(from, i);
-    if (keystore_find(in, key->ski) != NULL) {
-      continue;
-    }
-    if (i % AUDIT_KEYS_AT_ONCE == AUDIT_KEYS_AT_ONCE - 1) {
-      (void)sink_flush(server->audit.sink, AUDIT_FLUSH_MS);  // a line that is lost is counted by it
-    }
-    (void)audit_write_key(server->audit.sink, &line, result, key, wall_us);
-  }
-}
-
-static void audit_newest(struct server *server, const struct keystore *keys) {
-  struct jsonline line;
-  (void)audit_write_key(server->audit.sink, &line, "key_added",
-                        keystore_key(keys, keystore_num_keys(keys) - 1), clock_wall_us());
-}
-
-static bool is_adopted(const struct server *server, uint64_t generation) {
-  for (size_t i = 0; i < server->num_workers; i++) {
-    if (!worker_is_done(&server->workers[i]) &&
-        atomic_load(&server->workers[i].generation) < generation) {
-      return false;
-    }
-  }
-  return true;
-}
-
-// on_watch_adoption answers for new keys once every worker has them: the client
-// may use a key on any connection from the answer on.
-static void on_watch_adoption(void *arg) {
-  struct server *server = arg;
-  struct signer_job **at = &server->adopting;
-
-  while (*at != NULL) {
-    struct signer_job *job = *at;
-    struct generate_task *task = generate_task_of(job);
-    if (is_adopted(server, task->generation)) {
-      *at = job->next;
-      signer_inbox_put(task->reply_to, job);
-    } else {
-      at = &job->next;
-    }
-  }
-  if (server->adopting != NULL) {
-    timer_arm_ms(&server->watch_adoption, WATCH_ADOPTION_MS);
-  }
-}
-
-// adopt_made puts a new key in force. If it cannot, it is stored all the same, and
-// the next reload has it; the client is told that it is not there.
-static void adopt_made(struct server *server, struct signer_job *job) {
-  struct generate_task *task = generate_task_of(job);
-  struct snapshot *next = NULL;
-  struct errmsg err = {0};
-
-  if (task->task.refusal != REFUSAL_NONE) {
-    signer_inbox_put(task->reply_to, job);
-    return;
-  }
-  // A reload since may have read the file already.
-  if (keystore_find(server->snapshot->keys, task->key->ski) == NULL) {
-    if (snapshot_with_key(&next, server->snapshot, &task->key, &err) != STATUS_OK) {
-      log_error(0, "key_not_in_force", "key=%s why=\"%s\"", task->label, err.text);
-      task->task.refusal = REFUSAL_INTERNAL;
-      signer_inbox_put(task->reply_to, job);
-      return;
-    }
-    audit_newest(server, next->keys);
-    put_in_force(server, next);
-    snapshot_unref(next);
-    log_info(0, "key_made", "key=%s kind=%s keys=%zu", task->label, keygen_kind_name(task->kind),
-             keystore_num_keys(server->snapshot->keys));
-  }
-  task->generation = server->snapshot->generation;
-  job->next = server->adopting;
-  server->adopting = job;
-  timer_arm_ms(&server->watch_adoption, 0);
-}
-
-// on_made: a reload that is under way may or may not have seen the new file, so the
-// key waits for its end.
-static void on_made(void *arg, struct signer_job *job) {
-  struct server *server = arg;
-
-  if (server->reload.is_running) {
-    job->next = server->held;
-    server->held = job;
-  } else {
-    adopt_made(server, job);
-  }
-}
-
-// --- reload ------------------------------------------------------------------------------------
-
-// reload_work reads all that a reload replaces and records the keys that come and
-// go. On the jobs' thread: folders of thousands of keys take seconds.
-static enum status reload_work(void *arg, int scope, struct errmsg *err) {
-  struct server *server = arg;
-  const struct snapshot *base = server->reload_base;
-  struct snapshot **next = &server->reload_next;
-  enum status st = STATUS_OK;
-
-  if (scope == RELOAD_KEYS) {
-    TRY(snapshot_with_keys(next, server->reload_base, server->tokens, err));
-  } else {
-    TRY(snapshot_read(next, server->config_path, base->generation + 1, err));
-    TRY(snapshot_load_files(*next, err));
-    TRY(server_fill(server, *next, err));
-  }
-  st =
-      token_start_lanes(server->tokens, server->pool, (unsigned)(*next)->options.limits.max_queued);
-  if (st != STATUS_OK) {
-    st = errmsg_set(err, st, "no threads for a new token");
-    goto out;
-  }
-  audit_missing(server, "key_added", (*next)->keys, base->keys);
-  audit_missing(server, "key_removed", base->keys, (*next)->keys);
-
-out:
-  return st;
-}
-
-static void begin_reload(void *arg) {
-  struct server *server = arg;
-  server->reload_base = snapshot_ref(server->snapshot);
-}
-
-// watch_folders watches what `snapshot` was loaded from. The folder of generated keys
-// is ours: what comes into it is in force already.
-static void watch_folders(struct server *server, const struct snapshot *snapshot) {
-  const struct options *options = &snapshot->options;
-  const char *own = options->generation.folder;
-  struct watch_folder folders[OPTIONS_MAX_KEY_FOLDERS + 1];
-  size_t num = 0;
-
-  if (options->key_folders_watch) {
-    for (; num < options->num_key_folders; num++) {
-      folders[num] = (struct watch_folder){.path = options->key_folders[num]};
-    }
-    if (own != NULL) {
-      folders[num++] = (struct watch_folder){.path = own, .is_removal_only = true};
-    }
-  }
-  if (watch_set(server->watch, folders, num, options->key_folders_settle_ms, snapshot->loaded_us) !=
-      STATUS_OK) {
-    log_error(0, "folders_not_watched", "no memory");
-  }
-}
-
-static enum status adopt_reload(void *arg, int scope, struct errmsg *err) {
-  struct server *server = arg;
-  struct snapshot *next = server->reload_next;
-
-  (void)err;
-  if (scope == RELOAD_ALL) {
-    warn_of_fixed(&server->snapshot->options, &next->options);
-    watch_folders(server, next);
-  }
-  put_in_force(server, next);
-  server->reloaded_s = clock_wall_s();
-  log_info(0, "reloaded", "what=%s keys=%zu grants=%zu generation=%llu",
-           scope == RELOAD_KEYS ? "keys" : "all", keystore_num_keys(next->keys),
-           rights_num_grants(next->rights), (unsigned long long)next->generation);
-  return STATUS_OK;
-}
-
-static void end_reload(void *arg) {
-  struct server *server = arg;
-  struct signer_job *held = server->held;
-
-  snapshot_unref(server->reload_next);
-  snapshot_unref(server->reload_base);
-  server->reload_next = NULL;
-  server->reload_base = NULL;
-  server->held = NULL;
-  while (held != NULL) {
-    struct signer_job *job = held;
-    held = job->next;
-    adopt_made(server, job);
-  }
-}
-
-static const struct reload_steps reload_steps = {begin_reload, reload_work, adopt_reload,
-                                                 end_reload};
-
-static void on_reload(void *arg) {
-  struct server *server = arg;
-  reload_ask(&server->reload, RELOAD_ALL);
-}
-
-static void on_folders_changed(void *arg) {
-  struct server *server = arg;
-  reload_ask(&server->reload, RELOAD_KEYS);
-}
-
-// --- audit -------------------------------------------------------------------------------------
+// --- signals -----------------------------------------------------------------------------------
 
 static void on_watch_audit(void *arg) {
   struct server *server = arg;
@@ -491,7 +238,6 @@ static void on_stop(void *arg) {
 static enum status watch_signals(struct server *server) {
   enum status st = STATUS_OK;
 
-  TRY(loop_on_signal(server->loop, SIGHUP, on_reload, server));
   TRY(loop_on_signal(server->loop, SIGUSR1, on_reopen, server));
   TRY(loop_on_signal(server->loop, SIGTERM, on_stop, server));
   TRY(loop_on_signal(server->loop, SIGINT, on_stop, server));
@@ -574,15 +320,11 @@ enum status server_serve(struct server *server, const char *config_path, struct 
   TRY(census_new(&server->census));
   TRY(loop_new(&server->loop));
   TRY(timer_init(&server->watch_drain, server->loop, on_watch_drain, server));
-  TRY(timer_init(&server->watch_adoption, server->loop, on_watch_adoption, server));
   TRY(timer_init(&server->watch_audit, server->loop, on_watch_audit, server));
-  signer_inbox_init(&server->made, server->loop, on_made, server);
-  TRY(jobs_new(&server->jobs, server->loop));
-  reload_init(&server->reload, server->jobs, &reload_steps, server);
-  TRY(watch_new(&server->watch, server->loop, keystore_reads_file, on_folders_changed, server));
+  TRY(server_begin_changes(server));
   TRY(watch_signals(server));
   TRY(start_workers(server, err));
-  watch_folders(server, server->snapshot);
+  server_watch_folders(server, server->snapshot);
   if (announce(server, &quiet) != STATUS_OK) {
     log_warn(0, "not_announced", "%s", quiet.text);
   }
@@ -597,29 +339,16 @@ out:
   return st;
 }
 
-static void free_made(struct signer_job *jobs) {
-  while (jobs != NULL) {
-    struct signer_job *job = jobs;
-    jobs = job->next;
-    job->free(job);
-  }
-}
-
 void server_cleanup(struct server *server) {
   bool is_stuck = false;
   bool is_reload_stuck = false;
 
   // A reload that is under way ends first, unless a token's module hangs in it.
-  is_reload_stuck = !jobs_end(server->jobs, RELOAD_STOP_LIMIT_MS);
-  if (!is_reload_stuck) {
-    snapshot_unref(server->reload_next);
-    snapshot_unref(server->reload_base);
-  }
+  is_reload_stuck = !server_end_reload(server);
   // A thread that hangs in a token keeps its job and, by it, a snapshot; the end
   // of the process takes them.
   is_stuck = server->pool != NULL && !signer_pool_stop(server->pool);
-  free_made(server->adopting);
-  free_made(server->held);
+  server_forget_made(server);
   for (size_t i = 0; server->workers != NULL && i < server->num_workers; i++) {
     worker_cleanup(&server->workers[i]);
   }
@@ -637,11 +366,9 @@ void server_cleanup(struct server *server) {
     }
   }
   free(server->fds);
-  signer_inbox_cleanup(&server->made);
-  watch_free(server->watch);
+  server_end_changes(server);
   if (server->loop != NULL) {
     timer_cleanup(&server->watch_drain);
-    timer_cleanup(&server->watch_adoption);
     timer_cleanup(&server->watch_audit);
     loop_free(server->loop);
   }
@@ -650,7 +377,8 @@ void server_cleanup(struct server *server) {
   snapshot_unref(server->snapshot);
   if (is_reload_stuck) {
     // Nothing is torn down under a thread that may still wake up.
-    log_warn(0, "reload_left_behind", "a reload hung for more than %d ms", RELOAD_STOP_LIMIT_MS);
+    log_warn(0, "reload_left_behind", "a reload hung for more than %d ms",
+             SERVER_RELOAD_STOP_LIMIT_MS);
     log_close();
     _exit(0);
   }

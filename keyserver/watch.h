@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // watch: notices that the files of some folders have changed, and waits for them
 // to come to rest: a file is written in pieces, a thousand files come one by one,
-// a certificate follows its key. Tells its owner once for all of that (server.c,
+// a certificate follows its key. Tells its owner once for all of that (server_change.c,
 // which loads the keys again); what changed is not said, as the folders are read
 // whole.
 //
