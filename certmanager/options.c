@@ -91,8 +91,9 @@ const struct config_option certmanager_options[] = {
 };
 // clang-format on
 
-static enum status check(const struct options *options, struct errmsg *err) {
+static enum status check(const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct options *options = arg;
   struct address address = {0};
 
   if (options->metrics.listen != NULL) {
@@ -108,18 +109,8 @@ out:
 }
 
 enum status options_load(struct options *out, const char *path, struct errmsg *err) {
-  enum status st = STATUS_OK;
-
   *out = (struct options){0};
-  TRY(config_load(out, certmanager_options, path, err));
-  st = check(out, err);
-  if (st != STATUS_OK) {
-    errmsg_prefix(err, "%s", path);
-    options_cleanup(out);
-  }
-
-out:
-  return st;
+  return config_load_checked(out, certmanager_options, path, check, err);
 }
 
 void options_cleanup(struct options *options) { config_cleanup(options, certmanager_options); }

@@ -130,8 +130,9 @@ const struct config_option dcissuer_options[] = {
 };
 // clang-format on
 
-static enum status check(const struct options *options, struct errmsg *err) {
+static enum status check(const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct options *options = arg;
   struct address address = {0};
 
   for (size_t i = 0; i < options->num_listen; i++) {
@@ -152,18 +153,8 @@ out:
 }
 
 enum status options_load(struct options *out, const char *path, struct errmsg *err) {
-  enum status st = STATUS_OK;
-
   *out = (struct options){0};
-  TRY(config_load(out, dcissuer_options, path, err));
-  st = check(out, err);
-  if (st != STATUS_OK) {
-    errmsg_prefix(err, "%s", path);
-    options_cleanup(out);
-  }
-
-out:
-  return st;
+  return config_load_checked(out, dcissuer_options, path, check, err);
 }
 
 void options_cleanup(struct options *options) { config_cleanup(options, dcissuer_options); }

@@ -355,3 +355,19 @@ out:
   free(folder);
   return st;
 }
+
+enum status config_load_checked(void *out, const struct config_option *table, const char *path,
+                                enum status (*check)(const void *options, struct errmsg *err),
+                                struct errmsg *err) {
+  enum status st = config_load(out, table, path, err);
+
+  if (st != STATUS_OK) {
+    return st;
+  }
+  st = check(out, err);
+  if (st != STATUS_OK) {
+    errmsg_prefix(err, "%s", path);
+    config_cleanup(out, table);
+  }
+  return st;
+}

@@ -61,7 +61,13 @@ struct config_option {
 enum status config_load(void *out, const struct config_option *table, const char *path,
                         struct errmsg *err);
 
-// config_parse is the same on text; `name` stands for the file in messages and
+// config_load_checked asks `check` as well: how options fit together, which a row cannot
+// say. STATUS_CONFIG; its sentence needs no name of the file.
+enum status config_load_checked(void *out, const struct config_option *table, const char *path,
+                                enum status (*check)(const void *options, struct errmsg *err),
+                                struct errmsg *err);
+
+// config_parse is config_load on text; `name` stands for the file in messages and
 // `folder` is where relative paths start.
 enum status config_parse(void *out, const struct config_option *table, const char *text, size_t len,
                          const char *name, const char *folder, struct errmsg *err);

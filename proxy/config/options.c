@@ -345,8 +345,9 @@ static enum status check_tls(const struct options *options, struct errmsg *err) 
 }
 
 // What a row cannot say: how options fit together.
-static enum status check(const struct options *options, struct errmsg *err) {
+static enum status check(const void *arg, struct errmsg *err) {
   enum status st = STATUS_OK;
+  const struct options *options = arg;
   const struct dc_options *dc = &options->dc;
   TRY(check_listeners(options, err));
   if (options->num_names == 0 && options->store.path == NULL) {
@@ -387,20 +388,8 @@ out:
 }
 
 enum status options_load(struct options *out, const char *path, struct errmsg *err) {
-  enum status st = STATUS_OK;
-  struct options options = {0};
-
-  TRY(config_load(&options, proxy_options, path, err));
-  st = check(&options, err);
-  if (st != STATUS_OK) {
-    errmsg_prefix(err, "%s", path);
-    options_cleanup(&options);
-    goto out;
-  }
-  *out = options;
-
-out:
-  return st;
+  *out = (struct options){0};
+  return config_load_checked(out, proxy_options, path, check, err);
 }
 
 void options_cleanup(struct options *options) { config_cleanup(options, proxy_options); }
