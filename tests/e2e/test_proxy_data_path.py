@@ -135,7 +135,8 @@ def test_a_client_with_nagles_algorithm_waits_for_no_delayed_ack(stack, tls12):
             assert tls.session_reused == (i > 0)
             session = tls.session
     # Resumed: in TLS 1.2, too, the client's Finished is the last word then.
-    assert min(took[1:]) < 0.03, took
+    if not SANITIZE:  # which may take as long itself
+        assert min(took[1:]) < 0.03, took
 
 
 # What BoringSSL asks for by itself. Debian's version of it reads whether the process has
