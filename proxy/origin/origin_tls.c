@@ -231,6 +231,10 @@ ssize_t origin_tls_recv(struct conn *conn, uint8_t *out, size_t max) {
   if (error == SSL_ERROR_ZERO_RETURN) {
     return 0;
   }
+  if (error == SSL_ERROR_SSL) {
+    // In TLS 1.3 an origin that does not like our certificate says so after the handshake.
+    log_failed(conn);
+  }
   // RFC 8446, section 6.1: an end without close_notify may be an attacker's.
   errno = wait_of(conn, error) == STATUS_AGAIN ? EAGAIN : ECONNRESET;
   ERR_clear_error();

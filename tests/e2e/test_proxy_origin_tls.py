@@ -203,10 +203,30 @@ def test_an_origin_that_is_not_who_it_should_be(stack, config, ca, app):
 
 
 def reasons(stack, origin):
-    """What the log says of the certificates of an origin."""
-    return {line.partition('certificate="')[2].partition('"')[0]
-            for line in stack.proxy.log().splitlines()
-            if "origin_tls_failed" in line and f"origin={origin.address} " in line}
+    """What the log says of TLS with an origin: of its certificate, and in the library's words."""
+    lines = [line for line in stack.proxy.log().splitlines()
+             if "origin_tls_failed" in line and f"origin={origin.address} " in line]
+    return {part for line in lines for part in (line.partition('certificate="')[2].partition('"')[0],
+                                                line.partition("reason=")[2].partition(" ")[0])}
+
+
+def test_an_origin_that_wants_a_certificate_of_ours(stack, config, ca, app):
+    """In TLS 1.3 it says so after the handshake: too late for another, but not unsaid."""
+    def tune(context):
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(ca.cert)
+
+    origin = TlsOrigin(app, tls_echo, tune)
+    use(stack, config, origin.address, tls={"ca": str(ca.cert)})
+
+    def is_told():
+        with stack.connect() as client, contextlib.suppress(OSError):
+            client.recv(10)
+        return any("CERTIFICATE_REQUIRED" in reason for reason in reasons(stack, origin))
+
+    wait_until(is_told, "the reason", interval=0.2)
+    assert metric(stack, "failures_total", reason="reset") >= 1
+    origin.stop()
 
 
 def test_revoked_origins(stack, config, ca, app):
