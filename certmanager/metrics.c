@@ -7,23 +7,17 @@
 
 #define PREFIX "deputy_certmanager_"
 
-static void write_one(struct metrics_text *text, const char *name, enum metric_type type,
-                      const char *help, double value) {
-  metrics_family(text, name, type, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 static void write_counter(struct metrics_text *text, const char *name, const char *help,
                           const struct counter *counter) {
-  write_one(text, name, METRIC_COUNTER, help, (double)counter_get(counter));
+  metrics_one(text, name, METRIC_COUNTER, help, (double)counter_get(counter));
 }
 
 static void write_process(struct metrics_text *text, const struct metrics_view *view) {
   metrics_family(text, PREFIX "build_info", METRIC_GAUGE, "Always 1; the version is the label.");
   metrics_sample(text, PREFIX "build_info", 1, "version", DEPUTY_VERSION, NULL);
-  write_one(text, PREFIX "active", METRIC_GAUGE,
-            "1 in the process that works on the store, 0 in one that stands by.",
-            view->keeper != NULL ? 1 : 0);
+  metrics_one(text, PREFIX "active", METRIC_GAUGE,
+              "1 in the process that works on the store, 0 in one that stands by.",
+              view->keeper != NULL ? 1 : 0);
   sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads, by result.");
   metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_good, "result", "ok",
@@ -42,8 +36,8 @@ static void write_writes(struct metrics_text *text, const struct stats *stats) {
   write_counter(text, PREFIX "store_writes_failed_total",
                 "Transactions that the store refused; their staples are tried again.",
                 &stats->num_writes_failed);
-  write_one(text, PREFIX "store_failing", METRIC_GAUGE, "1 while the store cannot be written.",
-            atomic_load(&stats->is_write_failing) ? 1 : 0);
+  metrics_one(text, PREFIX "store_failing", METRIC_GAUGE, "1 while the store cannot be written.",
+              atomic_load(&stats->is_write_failing) ? 1 : 0);
   write_counter(text, PREFIX "store_opened_again_total", "The store was compacted, or came back.",
                 &stats->num_reopens);
   metrics_family(text, PREFIX "scans_total", METRIC_COUNTER,
@@ -95,21 +89,21 @@ static void write_work(struct metrics_text *text, const struct keeper_view *view
   metrics_sample(text, PREFIX "chains", (double)view->num_chains, "kind", "all", NULL);
   metrics_sample(text, PREFIX "chains", (double)view->num_asked, "kind", "ocsp", NULL);
   metrics_sample(text, PREFIX "chains", (double)view->num_listed, "kind", "crl", NULL);
-  write_one(text, PREFIX "lists", METRIC_GAUGE, "Revocation lists that are watched.",
-            (double)view->num_lists);
-  write_one(text, PREFIX "revoked", METRIC_GAUGE, "Leaves with a name that are seen revoked now.",
-            (double)view->num_revoked);
-  write_one(text, PREFIX "staples_to_write", METRIC_GAUGE, "Staples on their way to the store.",
-            (double)view->num_waiting);
-  write_one(text, PREFIX "ceiling_used", METRIC_GAUGE,
-            "Names moved without a person in the last 60 seconds.", (double)view->ceiling_used);
-  write_one(text, PREFIX "scan_seconds", METRIC_GAUGE, "What the last walk over the names took.",
-            (double)view->scan_us / 1e6);
+  metrics_one(text, PREFIX "lists", METRIC_GAUGE, "Revocation lists that are watched.",
+              (double)view->num_lists);
+  metrics_one(text, PREFIX "revoked", METRIC_GAUGE, "Leaves with a name that are seen revoked now.",
+              (double)view->num_revoked);
+  metrics_one(text, PREFIX "staples_to_write", METRIC_GAUGE, "Staples on their way to the store.",
+              (double)view->num_waiting);
+  metrics_one(text, PREFIX "ceiling_used", METRIC_GAUGE,
+              "Names moved without a person in the last 60 seconds.", (double)view->ceiling_used);
+  metrics_one(text, PREFIX "scan_seconds", METRIC_GAUGE, "What the last walk over the names took.",
+              (double)view->scan_us / 1e6);
 }
 
 static void write_questions(struct metrics_text *text, const struct staple_fetch_stats *fetch) {
-  write_one(text, PREFIX "questions_total", METRIC_COUNTER, "Questions to OCSP responders.",
-            (double)fetch->num_asked);
+  metrics_one(text, PREFIX "questions_total", METRIC_COUNTER, "Questions to OCSP responders.",
+              (double)fetch->num_asked);
   metrics_family(text, PREFIX "answers_total", METRIC_COUNTER, "What came of them.");
   for (int i = 0; i < STAPLE_NUM_OUTCOMES; i++) {
     metrics_sample(text, PREFIX "answers_total", (double)fetch->num_outcomes[i], "outcome",
@@ -125,15 +119,15 @@ static void write_questions(struct metrics_text *text, const struct staple_fetch
     metrics_sample(text, PREFIX "answers_failed_total", (double)fetch->num_ocsp_faults[i], "fault",
                    ocsp_fault_name((enum ocsp_fault)i), "layer", "ocsp", NULL);
   }
-  write_one(text, PREFIX "questions_open", METRIC_GAUGE, "Questions on their way now.",
-            (double)fetch->num_open);
-  write_one(text, PREFIX "questions_waiting", METRIC_GAUGE, "Chains that are due, but for bounds.",
-            (double)fetch->num_waiting);
-  write_one(text, PREFIX "responders", METRIC_GAUGE, "Responders that are known.",
-            (double)fetch->num_responders);
-  write_one(text, PREFIX "responders_closed", METRIC_GAUGE,
-            "Responders left alone for the moment, as they do not answer.",
-            (double)fetch->num_responders_closed);
+  metrics_one(text, PREFIX "questions_open", METRIC_GAUGE, "Questions on their way now.",
+              (double)fetch->num_open);
+  metrics_one(text, PREFIX "questions_waiting", METRIC_GAUGE,
+              "Chains that are due, but for bounds.", (double)fetch->num_waiting);
+  metrics_one(text, PREFIX "responders", METRIC_GAUGE, "Responders that are known.",
+              (double)fetch->num_responders);
+  metrics_one(text, PREFIX "responders_closed", METRIC_GAUGE,
+              "Responders left alone for the moment, as they do not answer.",
+              (double)fetch->num_responders_closed);
 }
 
 void metrics_write(struct metrics_text *text, const struct metrics_view *view) {

@@ -8,12 +8,6 @@
 
 #define PREFIX "deputy_dcissuer_"
 
-static void write_one(struct metrics_text *text, const char *name, enum metric_type type,
-                      const char *help, double value) {
-  metrics_family(text, name, type, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 static void write_work(struct metrics_text *text, const struct metrics_view *view) {
   static const char *const request_words[REQUEST_NUM_ERRORS] = {
       [REQUEST_BAD] = "bad_request",
@@ -25,15 +19,15 @@ static void write_work(struct metrics_text *text, const struct metrics_view *vie
   const struct stats *stats = view->stats;
   const struct histogram *latency = &stats->latency;
 
-  write_one(text, PREFIX "issued_total", METRIC_COUNTER, "Delegated credentials issued.",
-            (double)counter_get(&stats->num_issued));
+  metrics_one(text, PREFIX "issued_total", METRIC_COUNTER, "Delegated credentials issued.",
+              (double)counter_get(&stats->num_issued));
   metrics_family(text, PREFIX "refused_total", METRIC_COUNTER, "Entries refused, by error code.");
   for (int i = ISSUE_OK + 1; i < ISSUE_NUM_ERRORS; i++) {
     metrics_sample(text, PREFIX "refused_total", (double)counter_get(&stats->num_refused[i]),
                    "reason", issue_error_word((enum issue_error)i), NULL);
   }
-  write_one(text, PREFIX "requests_total", METRIC_COUNTER, "Requests for credentials.",
-            (double)counter_get(&stats->num_requests));
+  metrics_one(text, PREFIX "requests_total", METRIC_COUNTER, "Requests for credentials.",
+              (double)counter_get(&stats->num_requests));
   metrics_family(text, PREFIX "requests_refused_total", METRIC_COUNTER,
                  "Requests refused as a whole, by error code.");
   for (int i = REQUEST_OK + 1; i < REQUEST_NUM_ERRORS; i++) {
@@ -44,21 +38,21 @@ static void write_work(struct metrics_text *text, const struct metrics_view *vie
   metrics_family(text, PREFIX "request_seconds", METRIC_HISTOGRAM,
                  "From a whole request to its reply.");
   metrics_histogram(text, PREFIX "request_seconds", NULL, NULL, &latency, 1);
-  write_one(text, PREFIX "requests_in_work", METRIC_GAUGE, "Requests in work now.",
-            (double)view->num_batches);
-  write_one(text, PREFIX "signatures_in_work", METRIC_GAUGE, "Signatures at the key servers now.",
-            (double)view->num_signatures);
+  metrics_one(text, PREFIX "requests_in_work", METRIC_GAUGE, "Requests in work now.",
+              (double)view->num_batches);
+  metrics_one(text, PREFIX "signatures_in_work", METRIC_GAUGE, "Signatures at the key servers now.",
+              (double)view->num_signatures);
 }
 
 static void write_state(struct metrics_text *text, const struct metrics_view *view) {
   metrics_family(text, PREFIX "build_info", METRIC_GAUGE, "Always 1; the version is the label.");
   metrics_sample(text, PREFIX "build_info", 1, "version", DEPUTY_VERSION, NULL);
-  write_one(text, PREFIX "certificates", METRIC_GAUGE, "Certificates that are configured.",
-            (double)view->num_certificates);
-  write_one(text, PREFIX "certificates_cached", METRIC_GAUGE,
-            "Certificates from requests that are kept parsed.", (double)view->num_cached);
-  write_one(text, PREFIX "draining", METRIC_GAUGE, "1 while SIGTERM is being obeyed.",
-            view->is_draining ? 1 : 0);
+  metrics_one(text, PREFIX "certificates", METRIC_GAUGE, "Certificates that are configured.",
+              (double)view->num_certificates);
+  metrics_one(text, PREFIX "certificates_cached", METRIC_GAUGE,
+              "Certificates from requests that are kept parsed.", (double)view->num_cached);
+  metrics_one(text, PREFIX "draining", METRIC_GAUGE, "1 while SIGTERM is being obeyed.",
+              view->is_draining ? 1 : 0);
   sandbox_metrics(text, PREFIX "sandbox_active");
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads, by result.");
   metrics_sample(text, PREFIX "reloads_total", (double)view->reload->num_good, "result", "ok",
@@ -72,14 +66,14 @@ static void write_key_servers(struct metrics_text *text, const struct keyclient 
   const struct keyclient_stats *stats = keyclient_stats(keyclient);
   const struct histogram *latency = &stats->latency;
 
-  write_one(text, PREFIX "key_servers_ready", METRIC_GAUGE,
-            "Key servers with at least one open connection.",
-            (double)keyclient_num_ready(keyclient));
-  write_one(text, PREFIX "key_server_requests_total", METRIC_COUNTER,
-            "Signatures asked of the key servers since the last change of their configuration.",
-            (double)counter_get(&stats->num_requests));
-  write_one(text, PREFIX "key_server_signed_total", METRIC_COUNTER, "Signatures received.",
-            (double)counter_get(&stats->num_signed));
+  metrics_one(text, PREFIX "key_servers_ready", METRIC_GAUGE,
+              "Key servers with at least one open connection.",
+              (double)keyclient_num_ready(keyclient));
+  metrics_one(text, PREFIX "key_server_requests_total", METRIC_COUNTER,
+              "Signatures asked of the key servers since the last change of their configuration.",
+              (double)counter_get(&stats->num_requests));
+  metrics_one(text, PREFIX "key_server_signed_total", METRIC_COUNTER, "Signatures received.",
+              (double)counter_get(&stats->num_signed));
   metrics_family(text, PREFIX "key_server_failed_total", METRIC_COUNTER,
                  "Signatures not received, by reason.");
   for (int i = STATUS_OK + 1; i < STATUS_NUM; i++) {
@@ -87,25 +81,25 @@ static void write_key_servers(struct metrics_text *text, const struct keyclient 
                    (double)counter_get(&stats->num_failed[i]), "reason",
                    status_name((enum status)i), NULL);
   }
-  write_one(text, PREFIX "key_server_failovers_total", METRIC_COUNTER,
-            "Requests tried again at another key server.",
-            (double)counter_get(&stats->num_failovers));
-  write_one(text, PREFIX "key_server_attempt_timeouts_total", METRIC_COUNTER,
-            "Requests that a key server did not answer in its share of the time.",
-            (double)counter_get(&stats->num_attempt_timeouts));
-  write_one(text, PREFIX "key_server_late_replies_total", METRIC_COUNTER,
-            "Replies after their deadline or of an unknown id.",
-            (double)counter_get(&stats->num_late_replies));
-  write_one(text, PREFIX "key_server_bad_replies_total", METRIC_COUNTER,
-            "Malformed replies; their connections were dropped.",
-            (double)counter_get(&stats->num_bad_replies));
-  write_one(text, PREFIX "key_server_connects_total", METRIC_COUNTER, "Connections opened.",
-            (double)counter_get(&stats->num_connects));
-  write_one(text, PREFIX "key_server_connect_failures_total", METRIC_COUNTER,
-            "Connections that could not be opened.",
-            (double)counter_get(&stats->num_connect_failed));
-  write_one(text, PREFIX "key_server_disconnects_total", METRIC_COUNTER,
-            "Open connections that were lost.", (double)counter_get(&stats->num_disconnects));
+  metrics_one(text, PREFIX "key_server_failovers_total", METRIC_COUNTER,
+              "Requests tried again at another key server.",
+              (double)counter_get(&stats->num_failovers));
+  metrics_one(text, PREFIX "key_server_attempt_timeouts_total", METRIC_COUNTER,
+              "Requests that a key server did not answer in its share of the time.",
+              (double)counter_get(&stats->num_attempt_timeouts));
+  metrics_one(text, PREFIX "key_server_late_replies_total", METRIC_COUNTER,
+              "Replies after their deadline or of an unknown id.",
+              (double)counter_get(&stats->num_late_replies));
+  metrics_one(text, PREFIX "key_server_bad_replies_total", METRIC_COUNTER,
+              "Malformed replies; their connections were dropped.",
+              (double)counter_get(&stats->num_bad_replies));
+  metrics_one(text, PREFIX "key_server_connects_total", METRIC_COUNTER, "Connections opened.",
+              (double)counter_get(&stats->num_connects));
+  metrics_one(text, PREFIX "key_server_connect_failures_total", METRIC_COUNTER,
+              "Connections that could not be opened.",
+              (double)counter_get(&stats->num_connect_failed));
+  metrics_one(text, PREFIX "key_server_disconnects_total", METRIC_COUNTER,
+              "Open connections that were lost.", (double)counter_get(&stats->num_disconnects));
   metrics_family(text, PREFIX "key_server_seconds", METRIC_HISTOGRAM,
                  "From asking for a signature to having it.");
   metrics_histogram(text, PREFIX "key_server_seconds", NULL, NULL, &latency, 1);

@@ -24,16 +24,6 @@ static double sum(const struct server *server, size_t offset) {
 #define SUM_AT(field, i) \
   sum(server, offsetof(struct stats, field) + (size_t)(i) * sizeof(struct counter))
 
-static void gauge(struct metrics_text *text, const char *name, const char *help, double value) {
-  metrics_family(text, name, METRIC_GAUGE, help);
-  metrics_sample(text, name, value, NULL);
-}
-
-static void total(struct metrics_text *text, const char *name, const char *help, double value) {
-  metrics_family(text, name, METRIC_COUNTER, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 static void write_requests(struct metrics_text *text, const struct server *server) {
   metrics_family(text, P "requests_total", METRIC_COUNTER,
                  "Requests answered, by purpose and result; purpose none: refused before it was "
@@ -57,7 +47,7 @@ static void write_requests(struct metrics_text *text, const struct server *serve
     metrics_sample(text, P "signatures_total", SUM_AT(num_by_kind, k), "kind",
                    key_kind_name((enum key_kind)k), NULL);
   }
-  total(text, P "pings_total", "Pings answered.", SUM(num_pings));
+  metrics_total(text, P "pings_total", "Pings answered.", SUM(num_pings));
 }
 
 static void write_connections(struct metrics_text *text, const struct server *server) {
@@ -66,10 +56,11 @@ static void write_connections(struct metrics_text *text, const struct server *se
       [TURNED_AWAY_CLIENT] = "max_connections_per_client",
       [TURNED_AWAY_MEMORY] = "memory",
   };
-  gauge(text, P "connections_open", "Connections open now, handshakes included.",
-        (double)census_num(server->census));
-  total(text, P "connections_accepted_total", "TCP connections accepted.", SUM(num_accepted));
-  total(text, P "handshakes_total", "TLS handshakes done.", SUM(num_opened));
+  metrics_gauge(text, P "connections_open", "Connections open now, handshakes included.",
+                (double)census_num(server->census));
+  metrics_total(text, P "connections_accepted_total", "TCP connections accepted.",
+                SUM(num_accepted));
+  metrics_total(text, P "handshakes_total", "TLS handshakes done.", SUM(num_opened));
   metrics_family(text, P "connections_refused_total", METRIC_COUNTER,
                  "Connections closed at their beginning, by reason.");
   for (int i = 0; i < TURNED_AWAY_NUM; i++) {
@@ -94,26 +85,29 @@ static void write_connections(struct metrics_text *text, const struct server *se
     metrics_sample(text, P "connections_dropped_total", SUM_AT(num_dropped, i), "reason",
                    tls_refusal_name((enum tls_refusal)i), NULL);
   }
-  gauge(
+  metrics_gauge(
       text, P "crl_next_update_seconds",
       "When the first of the revocation lists of tls.crl is out of date (POSIX); 0: none is used.",
       (double)trust_crl_ends_s(server->snapshot->tls));
-  total(text, P "packet_timeouts_total", "Connections closed within a packet that took too long.",
-        SUM(num_packet_timeouts));
-  total(text, P "accept_errors_total", "Accepts that failed: descriptors or memory ran out.",
-        SUM(num_accept_errors));
+  metrics_total(text, P "packet_timeouts_total",
+                "Connections closed within a packet that took too long.", SUM(num_packet_timeouts));
+  metrics_total(text, P "accept_errors_total",
+                "Accepts that failed: descriptors or memory ran out.", SUM(num_accept_errors));
 }
 
 static void write_audit(struct metrics_text *text, const struct server *server) {
   audit_log_metrics(text, P, server->audit.sink);
-  total(text, P "unaudited_signatures_total",
-        "Signatures made although their audit line was lost (audit.when_unavailable is sign).",
-        SUM(num_unaudited));
+  metrics_total(
+      text, P "unaudited_signatures_total",
+      "Signatures made although their audit line was lost (audit.when_unavailable is sign).",
+      SUM(num_unaudited));
 }
 
 static void write_state(struct metrics_text *text, const struct server *server) {
-  total(text, P "log_lost_total", "Log lines that could not be kept.", (double)log_num_lost());
-  gauge(text, P "keys", "Private keys loaded.", (double)keystore_num_keys(server->snapshot->keys));
+  metrics_total(text, P "log_lost_total", "Log lines that could not be kept.",
+                (double)log_num_lost());
+  metrics_gauge(text, P "keys", "Private keys loaded.",
+                (double)keystore_num_keys(server->snapshot->keys));
   metrics_family(text, P "sealed_keys", METRIC_GAUGE,
                  "Files with sealed keys in the key folders, by what became of them.");
   for (int o = 0; o < SEALED_NUM_OUTCOMES; o++) {
@@ -121,18 +115,19 @@ static void write_state(struct metrics_text *text, const struct server *server) 
                    (double)keystore_num_sealed(server->snapshot->keys, (enum sealed_outcome)o),
                    "state", sealed_outcome_name((enum sealed_outcome)o), NULL);
   }
-  gauge(text, P "grants", "Grants in force.", (double)rights_num_grants(server->snapshot->rights));
-  gauge(text, P "workers", "Signing threads.", (double)server->num_workers);
-  gauge(text, P "configuration_generation", "Grows with each reload that succeeded.",
-        (double)server->snapshot->generation);
-  gauge(text, P "configuration_loaded_seconds", "When keys and rights were last loaded (POSIX).",
-        (double)server->reloaded_s);
+  metrics_gauge(text, P "grants", "Grants in force.",
+                (double)rights_num_grants(server->snapshot->rights));
+  metrics_gauge(text, P "workers", "Signing threads.", (double)server->num_workers);
+  metrics_gauge(text, P "configuration_generation", "Grows with each reload that succeeded.",
+                (double)server->snapshot->generation);
+  metrics_gauge(text, P "configuration_loaded_seconds",
+                "When keys and rights were last loaded (POSIX).", (double)server->reloaded_s);
   metrics_family(text, P "reloads_total", METRIC_COUNTER, "Reloads asked for, by result.");
   metrics_sample(text, P "reloads_total", (double)server->reload.num_good, "result", "done", NULL);
   metrics_sample(text, P "reloads_total", (double)server->reload.num_failed, "result", "failed",
                  NULL);
   sandbox_metrics(text, P "sandbox_active");
-  gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);
+  metrics_gauge(text, P "draining", "1 from SIGTERM on.", server->is_draining ? 1 : 0);
 }
 
 static void write_lanes(struct metrics_text *text, const struct server *server) {

@@ -52,11 +52,6 @@ static void put_one(const struct metrics_source *source, struct metrics_text *te
   metrics_sample(text, name, (double)sum(source, at), NULL);
 }
 
-static void put_gauge(struct metrics_text *text, const char *name, const char *help, double value) {
-  metrics_family(text, name, METRIC_GAUGE, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 struct row {
   const char *name;
   const char *help;
@@ -161,7 +156,8 @@ static void put_alerts(const struct metrics_source *source, struct metrics_text 
 static void put_connections(const struct metrics_source *source, struct metrics_text *text) {
   const char *bytes = PREFIX "bytes_total";
   put_one(source, text, PREFIX "connections_accepted_total", "Connections accepted.", AT(accepted));
-  put_gauge(text, PREFIX "connections_open", "Connections now.", (double)metrics_num_open(source));
+  metrics_gauge(text, PREFIX "connections_open", "Connections now.",
+                (double)metrics_num_open(source));
   put_one(source, text, PREFIX "dc_rejected_total",
           "Handshakes that the client ended with illegal_parameter after it was given a "
           "delegated credential: a sign of skewed clocks or a bad credential.",
@@ -230,11 +226,11 @@ static void put_keyclients(const struct metrics_source *source, struct metrics_t
     ready = keyclient_num_ready(source->keyclients[i]);
     num_ready = ready < num_ready ? ready : num_ready;
   }
-  put_gauge(text, PREFIX "key_servers_ready",
-            "Key servers that can be asked now, by the worker that has the fewest.",
-            num == 0 ? 0 : (double)num_ready);
-  put_gauge(text, PREFIX "handshakes_signing", "Handshakes that wait for a key server.",
-            (double)(sum(source, AT(signs_begun)) - sum(source, AT(signs_ended))));
+  metrics_gauge(text, PREFIX "key_servers_ready",
+                "Key servers that can be asked now, by the worker that has the fewest.",
+                num == 0 ? 0 : (double)num_ready);
+  metrics_gauge(text, PREFIX "handshakes_signing", "Handshakes that wait for a key server.",
+                (double)(sum(source, AT(signs_begun)) - sum(source, AT(signs_ended))));
   metrics_family(text, PREFIX "signatures_total", METRIC_COUNTER,
                  "Signatures that key servers gave.");
   metrics_sample(text, PREFIX "signatures_total", (double)num_signed, NULL);
@@ -317,16 +313,17 @@ static void put_names(const struct metrics_source *source, struct metrics_text *
       put_name(text, gauges[i].family, gauges[i].gauge, names[j], now_s);
     }
   }
-  put_gauge(text, PREFIX "names", "Names served.", (double)num);
-  put_gauge(text, PREFIX "names_not_shown", "Names that have no gauges of their own here.",
-            (double)(num - num_shown));
+  metrics_gauge(text, PREFIX "names", "Names served.", (double)num);
+  metrics_gauge(text, PREFIX "names_not_shown", "Names that have no gauges of their own here.",
+                (double)(num - num_shown));
 }
 
 static void put_process(const struct metrics_source *source, struct metrics_text *text) {
   metrics_family(text, PREFIX "info", METRIC_GAUGE, "What runs.");
   metrics_sample(text, PREFIX "info", 1, "version", DEPUTY_VERSION, NULL);
-  put_gauge(text, PREFIX "start_time_seconds", "When it was started.", (double)source->started_s);
-  put_gauge(text, PREFIX "workers", "Worker threads.", (double)source->num_workers);
+  metrics_gauge(text, PREFIX "start_time_seconds", "When it was started.",
+                (double)source->started_s);
+  metrics_gauge(text, PREFIX "workers", "Worker threads.", (double)source->num_workers);
   metrics_family(text, PREFIX "reloads_total", METRIC_COUNTER, "Reloads by result.");
   metrics_sample(text, PREFIX "reloads_total", (double)source->num_reloads, "result", "ok", NULL);
   metrics_sample(text, PREFIX "reloads_total", (double)source->num_reloads_failed, "result",
@@ -336,10 +333,10 @@ static void put_process(const struct metrics_source *source, struct metrics_text
   metrics_family(text, PREFIX "log_lines_lost_total", METRIC_COUNTER,
                  "Log lines that could not be kept.");
   metrics_sample(text, PREFIX "log_lines_lost_total", (double)log_num_lost(), NULL);
-  put_gauge(text, PREFIX "log_failing", "1: lines of the log cannot be written, and wait.",
-            log_is_failing() ? 1 : 0);
-  put_gauge(text, PREFIX "access_log_failing", "The same for the access log's own file.",
-            access_log_is_failing() ? 1 : 0);
+  metrics_gauge(text, PREFIX "log_failing", "1: lines of the log cannot be written, and wait.",
+                log_is_failing() ? 1 : 0);
+  metrics_gauge(text, PREFIX "access_log_failing", "The same for the access log's own file.",
+                access_log_is_failing() ? 1 : 0);
   metrics_family(text, PREFIX "access_log_lines_lost_total", METRIC_COUNTER,
                  "Lines of the access log's own file that could not be kept.");
   metrics_sample(text, PREFIX "access_log_lines_lost_total", (double)access_log_num_lost(), NULL);

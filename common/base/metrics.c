@@ -63,6 +63,12 @@ static void put_value(struct metrics_text *text, double value) {
   }
 }
 
+void metrics_one(struct metrics_text *text, const char *name, enum metric_type type,
+                 const char *help, double value) {
+  metrics_family(text, name, type, help);
+  metrics_sample(text, name, value, NULL);
+}
+
 void metrics_text_cleanup(struct metrics_text *text) {
   free(text->data);
   *text = (struct metrics_text){0};

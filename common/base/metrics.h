@@ -46,6 +46,17 @@ void metrics_family(struct metrics_text *text, const char *name, enum metric_typ
 // NULL; values are escaped: metrics_sample(t, "x_total", 3, "reason", "eof", NULL).
 void metrics_sample(struct metrics_text *text, const char *name, double value, ...)
     __attribute__((sentinel));
+// metrics_one writes a family of one sample without labels.
+void metrics_one(struct metrics_text *text, const char *name, enum metric_type type,
+                 const char *help, double value);
+static inline void metrics_gauge(struct metrics_text *text, const char *name, const char *help,
+                                 double value) {
+  metrics_one(text, name, METRIC_GAUGE, help, value);
+}
+static inline void metrics_total(struct metrics_text *text, const char *name, const char *help,
+                                 double value) {
+  metrics_one(text, name, METRIC_COUNTER, help, value);
+}
 void metrics_text_cleanup(struct metrics_text *text);
 
 // A histogram of durations with fixed bounds, one writing thread.

@@ -28,18 +28,13 @@ static struct now look(const struct shedding_source *source) {
   return now;
 }
 
-static void put_gauge(struct metrics_text *text, const char *name, const char *help, double value) {
-  metrics_family(text, name, METRIC_GAUGE, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 void shedding_write_metrics(const struct shedding_source *source, struct metrics_text *text) {
   const struct histogram *lags[OPTIONS_MAX_WORKERS];
   const struct now now = look(source);
   const char *name = PREFIX "shedding";
 
-  put_gauge(text, PREFIX "handshakes_under_way", "Handshakes now, those included that wait.",
-            (double)now.num_handshakes);
+  metrics_gauge(text, PREFIX "handshakes_under_way", "Handshakes now, those included that wait.",
+                (double)now.num_handshakes);
   metrics_family(text, name, METRIC_GAUGE,
                  "Whether new connections are being refused: workers that are busy with "
                  "handshakes; 1 while memory is above its ceiling.");
@@ -47,9 +42,9 @@ void shedding_write_metrics(const struct shedding_source *source, struct metrics
   metrics_sample(text, name, now.is_memory_over ? 1 : 0, "reason",
                  refusal_name(REFUSAL_MEMORY_CEILING), NULL);
   if (now.memory >= 0) {
-    put_gauge(text, PREFIX "memory_bytes",
-              "Memory of the process that limits.memory counts: resident, without files.",
-              (double)now.memory);
+    metrics_gauge(text, PREFIX "memory_bytes",
+                  "Memory of the process that limits.memory counts: resident, without files.",
+                  (double)now.memory);
   }
   name = PREFIX "queue_seconds";
   metrics_family(text, name, METRIC_HISTOGRAM,

@@ -27,22 +27,17 @@ static const struct {
      offsetof(struct credentials_counts, bytes)},
 };
 
-static void put_gauge(struct metrics_text *text, const char *name, const char *help, double value) {
-  metrics_family(text, name, METRIC_GAUGE, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 static void put_counts(const struct credentials_counts *counts, struct metrics_text *text) {
   char name[64];
   for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {
     const size_t *value = (const void *)((const char *)counts + gauges[i].at);
     (void)snprintf(name, sizeof(name), PREFIX "%s", gauges[i].name);
-    put_gauge(text, name, gauges[i].help, (double)*value);
+    metrics_gauge(text, name, gauges[i].help, (double)*value);
   }
-  put_gauge(text, PREFIX "chains_without", "Leaves that are to have one and have none now.",
-            (double)(counts->num_wanted - counts->num_ready));
-  put_gauge(text, PREFIX "issuers_paused", "Issuers that are left alone after a failure.",
-            counts->num_issuers_paused);
+  metrics_gauge(text, PREFIX "chains_without", "Leaves that are to have one and have none now.",
+                (double)(counts->num_wanted - counts->num_ready));
+  metrics_gauge(text, PREFIX "issuers_paused", "Issuers that are left alone after a failure.",
+                counts->num_issuers_paused);
 }
 
 static void put_gone(const struct credentials_counts *counts, struct metrics_text *text) {

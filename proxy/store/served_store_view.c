@@ -75,12 +75,6 @@ void served_store_add_status(struct served_store *served, json_t *object) {
 
 // --- metrics --------------------------------------------------------------------------------
 
-static void put_number(struct metrics_text *text, const char *name, enum metric_type type,
-                       const char *help, double value) {
-  metrics_family(text, name, type, help);
-  metrics_sample(text, name, value, NULL);
-}
-
 // Seconds left, and not the time: an alert then needs no clock of its own.
 static void put_life_left(struct served_store *served, struct metrics_text *text) {
   const char *family = "deputy_proxy_store_seconds_left";
@@ -110,22 +104,22 @@ void served_store_write_metrics(struct served_store *served, struct metrics_text
                  (double)counter_get(&served->loader.num_unknown), "result", "absent", NULL);
   metrics_sample(text, "deputy_proxy_store_loads_total",
                  (double)counter_get(&served->loader.num_failed), "result", "failed", NULL);
-  put_number(text, "deputy_proxy_store_renewed_total", METRIC_COUNTER,
-             "Names in the cache that were made ready anew after an import.",
-             (double)counter_get(&served->renewal.num_renewed));
-  put_number(text, "deputy_proxy_store_reopened_total", METRIC_COUNTER,
-             "Times the store was opened anew after a compaction.",
-             (double)counter_get(&served->handle.num_reopened));
-  put_number(text, "deputy_proxy_store_is_open", METRIC_GAUGE,
-             "1 while the store is open; 0: names in the cache alone are served.",
-             served->handle.store != NULL && !served->handle.is_closing ? 1 : 0);
-  put_number(text, "deputy_proxy_store_loading", METRIC_GAUGE, "Names that are being read.",
-             (double)served->handle.num_jobs);
-  put_number(text, "deputy_proxy_store_cached", METRIC_GAUGE, "Ready names in the cache.",
-             (double)counts.num_ready);
-  put_number(text, "deputy_proxy_store_cached_absent", METRIC_GAUGE, "Unknown names in the cache.",
-             (double)counts.num_absent);
-  put_number(text, "deputy_proxy_store_evicted_total", METRIC_COUNTER,
-             "Ready names that made room for others.", (double)counts.num_evicted);
+  metrics_one(text, "deputy_proxy_store_renewed_total", METRIC_COUNTER,
+              "Names in the cache that were made ready anew after an import.",
+              (double)counter_get(&served->renewal.num_renewed));
+  metrics_one(text, "deputy_proxy_store_reopened_total", METRIC_COUNTER,
+              "Times the store was opened anew after a compaction.",
+              (double)counter_get(&served->handle.num_reopened));
+  metrics_one(text, "deputy_proxy_store_is_open", METRIC_GAUGE,
+              "1 while the store is open; 0: names in the cache alone are served.",
+              served->handle.store != NULL && !served->handle.is_closing ? 1 : 0);
+  metrics_one(text, "deputy_proxy_store_loading", METRIC_GAUGE, "Names that are being read.",
+              (double)served->handle.num_jobs);
+  metrics_one(text, "deputy_proxy_store_cached", METRIC_GAUGE, "Ready names in the cache.",
+              (double)counts.num_ready);
+  metrics_one(text, "deputy_proxy_store_cached_absent", METRIC_GAUGE, "Unknown names in the cache.",
+              (double)counts.num_absent);
+  metrics_one(text, "deputy_proxy_store_evicted_total", METRIC_COUNTER,
+              "Ready names that made room for others.", (double)counts.num_evicted);
   put_life_left(served, text);
 }

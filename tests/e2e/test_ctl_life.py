@@ -213,31 +213,20 @@ def test_not_permitted(procs, tmp_path):
     assert done.returncode == 4 and "you may not use the socket" in done.stderr, done
 
 
-def test_something_else_listens(procs, tmp_path):
+@pytest.mark.parametrize("command, answer", [
+    ("status", b"SSH-2.0-something\r\n"),  # something else listens
+    ("names", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"names\": ["),  # it ends
+])
+def test_what_answers_is_no_proxy_or_ends_in_the_middle(tmp_path, command, answer):
     path = tmp_path / "other.sock"
     with socket.socket(socket.AF_UNIX) as s:
         s.bind(str(path))
         s.listen()
-        run = subprocess.Popen([BIN_DIR / "deputyctl", "--socket", path, "status"],
+        run = subprocess.Popen([BIN_DIR / "deputyctl", "--socket", path, command],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         conn, _ = s.accept()
         conn.recv(65536)
-        conn.sendall(b"SSH-2.0-something\r\n")
-        conn.close()
-        out, err = run.communicate(timeout=20)
-    assert run.returncode == 4 and out == "" and "did not answer" in err
-
-
-def test_a_proxy_that_ends_in_the_middle(procs, tmp_path):
-    path = tmp_path / "half.sock"
-    with socket.socket(socket.AF_UNIX) as s:
-        s.bind(str(path))
-        s.listen()
-        run = subprocess.Popen([BIN_DIR / "deputyctl", "--socket", path, "names"],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        conn, _ = s.accept()
-        conn.recv(65536)
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"names\": [")
+        conn.sendall(answer)
         conn.close()
         out, err = run.communicate(timeout=20)
     assert run.returncode == 4 and out == "" and "did not answer" in err
