@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 
 #define UNIX_SOCKET_MODE 0666u  // who may reach the folder may connect, as with a port
+#define FREE_LIMIT_MS 1000      // for whoever listens there to end
 
 static uint64_t next_id = 1;
 
@@ -157,6 +160,46 @@ static const struct listener *find(const struct listeners *listeners,
   return NULL;
 }
 
+// A socket that shares its port with nobody can be bound only where nobody listens.
+static enum status wait_until_free(const struct address *address, struct errmsg *err) {
+  const int64_t deadline_ms = clock_monotonic_ms() + FREE_LIMIT_MS;
+  const struct timespec pause = {.tv_nsec = 20000000};
+  for (;;) {
+    int fd = -1;
+    if (address_bind(&fd, address, false, 0, err) == STATUS_OK) {
+      (void)close(fd);
+      return STATUS_OK;
+    }
+    if (errno != EADDRINUSE) {
+      return STATUS_SYSTEM;
+    }
+    if (clock_monotonic_ms() > deadline_ms) {
+      char text[ADDRESS_TEXT_LEN];
+      return errmsg_set(err, STATUS_SYSTEM,
+                        "cannot listen on %s: Address already in use. If it is a proxy that serves "
+                        "there, --takeover takes its place",
+                        address_format(text, address));
+    }
+    (void)nanosleep(&pause, NULL);
+  }
+}
+
+// As the sockets of workers share their ports, the kernel would let a second proxy of the same
+// user join the first, and have its part of the visitors: those of the first would be reset
+// when it ends, or fails to start. One that is about to end gets a moment.
+static enum status wait_for_places(const struct options *options, struct errmsg *err) {
+  enum status st = STATUS_OK;
+  for (size_t i = 0; i < options->num_listeners; i++) {
+    struct address address;
+    TRY(address_parse(&address, options->listeners[i].address, err));
+    if (address.storage.ss_family != AF_UNIX && address_port(&address) != 0) {
+      TRY(wait_until_free(&address, err));
+    }
+  }
+out:
+  return st;
+}
+
 static enum status open_one(struct listener *out, const struct listener_options *options,
                             const struct listeners *current, struct inherited *inherited,
                             size_t num_workers, struct errmsg *err) {
@@ -197,6 +240,9 @@ enum status listeners_open(struct listeners *out, const struct options *options,
   enum status st = STATUS_OK;
   struct listeners made = {0};
 
+  if (inherited != NULL && inherited->num == 0) {
+    TRY(wait_for_places(options, err));  // a start that takes nothing over
+  }
   made.items = calloc(options->num_listeners, sizeof(struct listener));
   if (made.items == NULL) {
     return STATUS_MEMORY;

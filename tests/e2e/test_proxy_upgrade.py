@@ -225,6 +225,22 @@ def test_takeover_needs_somebody_to_take_over_from(procs, pki):
     stack.stop()
 
 
+def test_second_start_by_mistake_takes_no_visitors(procs, pki):
+    """Without an admin socket or metrics, at which it would fail: the ports are shared."""
+    stack = Stack(procs, pki, issuer=False).start()
+    proxy = stack.proxy
+    alone = json.loads(json.dumps(proxy.config))
+    alone["listeners"][0]["address"] = "127.0.0.1:%d" % proxy.port
+    del alone["admin"], alone["metrics"], alone["states"]
+    with Load(stack) as load:
+        second = stack.procs.daemon_start(PROXY, alone, "second")
+        second.expected_exit = {1}
+        assert second.wait(30) == 1
+        assert "Address already in use" in second.err() and "--takeover" in second.err()
+        load.wait_more()
+    stack.stop()
+
+
 def test_second_takeover_at_a_time_is_refused(stack):
     stack.keyserver.process.freeze()
     before, first = take_over(stack, wait=False)
