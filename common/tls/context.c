@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/config_rows.h"
 #include "common/tls/cert.h"
 #include "common/tls/tls_error.h"
 #include "common/tls/trust.h"
@@ -23,36 +24,23 @@
 static const char *const crl_words[] = {
     [TLS_CRL_REFUSE] = "refuse", [TLS_CRL_ACCEPT] = "accept", NULL};
 
+// clang-format off
 const struct config_option tls_identity_options[] = {
-    {.name = "ca",
-     .type = CONFIG_PATH,
-     .offset = offsetof(struct tls_identity, ca),
-     .is_required = true,
-     .help = "PEM file with the CAs whose peers are let in."},
-    {.name = "certificate",
-     .type = CONFIG_PATH,
-     .offset = offsetof(struct tls_identity, certificate),
-     .is_required = true,
-     .help = "PEM file with this part's own certificate and its intermediates, leaf first."},
-    {.name = "key",
-     .type = CONFIG_PATH,
-     .offset = offsetof(struct tls_identity, key),
-     .is_required = true,
-     .help = "PEM file with the private key of that certificate; readable by its owner only."},
-    {.name = "crl",
-     .type = CONFIG_PATHS,
-     .offset = offsetof(struct tls_identity, crl),
-     .count_offset = offsetof(struct tls_identity, num_crl),
-     .help = "Revocation lists (PEM or DER): files, or folders of *.crl and *.pem files. With any, "
-             "a peer whose CA has no list here is refused. Read again on a reload."},
-    {.name = "crl_when_stale",
-     .type = CONFIG_WORD,
-     .offset = offsetof(struct tls_identity, crl_when_stale),
-     .fallback = "refuse",
-     .words = crl_words,
-     .help = "What happens to peers whose CA's revocation list is past its nextUpdate."},
-    {.type = CONFIG_END},
+  {"ca", CONFIG_PATH, PLACE(tls_identity, ca), .is_required = true,
+   .help = "PEM file with the CAs whose peers are let in."},
+  {"certificate", CONFIG_PATH, PLACE(tls_identity, certificate), .is_required = true,
+   .help = "PEM file with this part's own certificate and its intermediates, leaf first."},
+  {"key", CONFIG_PATH, PLACE(tls_identity, key), .is_required = true,
+   .help = "PEM file with the private key of that certificate; readable by its owner only."},
+  {"crl", CONFIG_PATHS, LIST(tls_identity, crl, num_crl),
+   .help = "Revocation lists (PEM or DER): files, or folders of *.crl and *.pem files. With any, "
+           "a peer whose CA has no list here is refused. Read again on a reload."},
+  {"crl_when_stale", CONFIG_WORD, PLACE(tls_identity, crl_when_stale), .fallback = "refuse",
+   .words = crl_words,
+   .help = "What happens to peers whose CA's revocation list is past its nextUpdate."},
+  {0},
 };
+// clang-format on
 
 // --- who we are ------------------------------------------------------------------
 
