@@ -547,6 +547,8 @@ enum status admin_listen(struct admin *admin, int *fd, struct errmsg *err) {
 
 static void on_stopped(void *arg) { (void)arg; }
 
+const struct http_server *admin_server(const struct admin *admin) { return admin->server; }
+
 void admin_stop(struct admin *admin) { http_server_drain(admin->server, on_stopped, NULL); }
 
 void admin_free(struct admin *admin) {

@@ -65,6 +65,9 @@ enum status admin_new(struct admin **out, struct loop *loop, const struct admin_
                       struct errmsg *err);
 enum status admin_listen(struct admin *admin, int *fd, struct errmsg *err);
 
+// admin_server lends the server, for its counters.
+const struct http_server *admin_server(const struct admin *admin);
+
 // admin_stop hears no further request; what is under way is answered.
 void admin_stop(struct admin *admin);
 

@@ -38,6 +38,7 @@ void report_write_metrics(void *arg, struct metrics_text *text) {
   ticket_schedule_write_metrics(&control->ticket_schedule, text);
   shedding_write_metrics(&shedding, text);
   origins_write_metrics(control->origins, text);
+  services_write_metrics(&control->services, text);
   if (control->store != NULL) {
     served_store_write_metrics(control->store, text);
   }

@@ -98,6 +98,35 @@ static void on_metrics(void *arg, struct http_request *request) {
   metrics_text_cleanup(&text);
 }
 
+static void put_refused(struct metrics_text *text, const char *name, const char *service,
+                        const struct http_server *server) {
+  const struct http_server_stats *stats = server == NULL ? NULL : http_server_stats(server);
+  if (stats == NULL) {
+    return;
+  }
+  const struct {
+    const char *reason;
+    uint64_t num;
+  } rows[] = {
+      {"connections", atomic_load_explicit(&stats->num_refused, memory_order_relaxed)},
+      {"malformed", atomic_load_explicit(&stats->num_malformed, memory_order_relaxed)},
+      {"too_large", atomic_load_explicit(&stats->num_too_large, memory_order_relaxed)},
+      {"timeout", atomic_load_explicit(&stats->num_timeouts, memory_order_relaxed)},
+  };
+  for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    metrics_sample(text, name, (double)rows[i].num, "service", service, "reason", rows[i].reason,
+                   NULL);
+  }
+}
+
+void services_write_metrics(const struct services *services, struct metrics_text *text) {
+  const char *name = "deputy_proxy_http_refused_total";
+  metrics_family(text, name, METRIC_COUNTER,
+                 "Connections and requests that admin API and metrics refused, by reason.");
+  put_refused(text, name, "admin", services->admin == NULL ? NULL : admin_server(services->admin));
+  put_refused(text, name, "metrics", services->metrics);
+}
+
 static const struct http_route metrics_routes[] = {{"GET", "/metrics", on_metrics}, {0}};
 
 static enum status start_admin(struct control *control, struct errmsg *err) {

@@ -38,4 +38,7 @@ enum status services_open(struct control *control, struct errmsg *err);
 void services_stop(struct services *services);
 void services_cleanup(struct services *services);
 
+// services_write_metrics counts what admin API and metrics have refused.
+void services_write_metrics(const struct services *services, struct metrics_text *text);
+
 #endif  // DEPUTY_PROXY_CONTROL_SERVICES_H_

@@ -348,6 +348,11 @@ def test_metrics_are_what_prometheus_reads(procs, pki):
         assert {labels["name"] for _, labels, _ in samples} == {"demo.test"}
         assert {labels["chain"] for _, labels, _ in samples} == {"primary", "backup"}
     assert all(value > 3600 for _, _, value in families["deputy_proxy_dc_seconds_left"].samples)
+    with socket.create_connection(stack.proxy.process.address("metrics"), 10 * SLOW) as plain:
+        plain.sendall(b"nonsense\r\n\r\n")
+        while plain.recv(1000):
+            pass
+    stack.proxy.wait_metric(1, "http_refused_total", service="metrics", reason="malformed")
     # Each label of a closed list is explained.
     page = (SOURCE_DIR / "docs" / "deputy-proxy.md").read_text()
     for family in ("handshakes_failed_total", "connections_ended_total", "client_faults_total",
