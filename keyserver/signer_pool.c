@@ -6,13 +6,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/join.h"
 #include "common/base/log.h"
+#include "common/base/thread_turn.h"
 
 #define MS_PER_S 1000
 
@@ -213,9 +212,9 @@ static void *run_lane(void *arg) {
   struct lane *lane = arg;
 
   if (lane->config.nice != 0) {
-    // Linux: a thread's own. What has a thread here must not take time from the
-    // workers while they have something to do. Not being allowed to is no harm.
-    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), lane->config.nice);
+    // What has a thread here must not take time from the workers while they have
+    // something to do.
+    thread_turn_yield(lane->config.nice);
   }
   (void)pthread_mutex_lock(&lane->lock);
   while (!lane->is_ending) {

@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/thread_turn.h"
 #include "common/tls/trust.h"
 #include "common/wire/frame.h"
 #include "keyserver/peer.h"
@@ -256,6 +257,7 @@ void worker_use_pool(struct worker *worker, struct signer_pool *pool, unsigned r
 static void *serve(void *arg) {
   struct worker *worker = arg;
 
+  thread_turn_short();  // before a signer thread has had all of its turn
   loop_run(worker->loop);
   return NULL;
 }

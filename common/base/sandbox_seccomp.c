@@ -136,7 +136,10 @@ static void add_threads(struct filter *f) {
   if (!SANDBOX_IS_INSTRUMENTED) {
     rule_1(f, SCMP_ACT_KILL_PROCESS, "clone", SCMP_A0_64(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
   }
+  // thread_turn.h; without CAP_SYS_NICE nobody is harmed by what it may say of itself.
   rule_1(f, SCMP_ACT_ALLOW, "setpriority", SCMP_A0_64(SCMP_CMP_EQ, PRIO_PROCESS));
+  rule_1(f, SCMP_ACT_ALLOW, "sched_getattr", SCMP_A0_64(SCMP_CMP_EQ, 0));
+  rule_1(f, SCMP_ACT_ALLOW, "sched_setattr", SCMP_A0_64(SCMP_CMP_EQ, 0));
   // abort and pthread_kill; nobody else's threads.
   rule_1(f, SCMP_ACT_ALLOW, "tgkill", SCMP_A0_64(SCMP_CMP_EQ, (uint64_t)getpid()));
   rule_1(f, SCMP_ACT_ALLOW, "kill", SCMP_A0_64(SCMP_CMP_EQ, (uint64_t)getpid()));

@@ -30,6 +30,7 @@
 #include <cmocka.h>
 
 #include "common/base/sandbox_internal.h"
+#include "common/base/thread_turn.h"
 #include "tests/unit/common/base/scratch.h"
 
 #define ENTER_FAILED 99
@@ -501,13 +502,17 @@ static void names_need_the_resolvers_files(void **state) {
 
 // --- threads ---------------------------------------------------------------------------
 
-static void *open_in_thread(void *arg) { return (void *)(intptr_t)open_to_write(arg); }
+static void *open_in_thread(void *arg) {
+  thread_turn_short();
+  thread_turn_yield(10);
+  return (void *)(intptr_t)open_to_write(arg);
+}
 
 static int in_thread(const void *arg) {
   pthread_t thread;
   void *result = NULL;
   if (pthread_create(&thread, NULL, open_in_thread, (void *)(uintptr_t)arg) != 0 ||
-      setpriority(PRIO_PROCESS, (id_t)gettid(), 10) != 0 || pthread_join(thread, &result) != 0) {
+      pthread_join(thread, &result) != 0) {
     return THREAD_FAILED;
   }
   return (int)(intptr_t)result;
