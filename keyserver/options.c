@@ -170,8 +170,8 @@ const struct config_option keyserver_options[] = {
    .max = OPTIONS_MAX_WORKERS,
    .help = "Threads that sign; 0: one for each core; a change needs a restart"},
   {"signers", CONFIG_INT, PLACE(options, num_signers), .fallback = "0", .min = 0, .max = 64,
-   .help = "Threads for local keys that are slow: RSA above 2048 bits; they give way to the "
-           "workers; 0: one for each core; a change needs a restart"},
+   .help = "Threads for local keys that are slow: RSA above 2048 bits; they give way, at nice 19, to "
+           "the workers; 0: one for each core; a change needs a restart"},
   {"user", CONFIG_TEXT, PLACE(options, user),
    .help = "User to become once the sockets are open and the keys read; to reload, that user "
            "must own the key files; a change needs a restart"},

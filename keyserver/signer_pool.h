@@ -67,7 +67,7 @@ struct signer_lane_config {
   const char *name;      // for metrics and logs
   unsigned num_threads;  // at most SIGNER_MAX_THREADS
   unsigned max_queued;
-  int nice;  // added to the threads' niceness: they give way to the workers
+  int nice;  // of the threads: they give way to the workers (thread_turn.h)
   // on_idle, if not NULL, is called on a thread of the lane about once in
   // SIGNER_IDLE_MS while no job waits.
   void (*on_idle)(void *arg);
