@@ -85,15 +85,18 @@ class Field:
             raise BenchError(f"{server.name}: not one handshake went well: {summary['failures']}")
         return cpu / done, summary
 
-    def rounds(self, what, servers, units=None, **options):
-        """{name: [CPU seconds per unit of each round]}, and the last summaries."""
+    def rounds(self, what, servers, units=None, num=None, **options):
+        """{name: [CPU seconds per unit of each round]}, and the last summaries. Another server
+        begins in each round."""
+        num = num or self.s.p["rounds"]
         costs = {server.name: [] for server in servers}
         summaries = {}
         for server in servers:  # warms caches, tickets, upstream connections; not counted
             self.cost(server, units, **{**options, **self.warm(options)})
-        for i in range(self.s.p["rounds"]):
-            self.s.progress(f"{what}, round {i + 1} of {self.s.p['rounds']}")
-            for server in servers:
+        for i in range(num):
+            self.s.progress(f"{what}, round {i + 1} of {num}")
+            first = i % len(servers)
+            for server in servers[first:] + servers[:first]:
                 cost, summaries[server.name] = self.cost(server, units, **options)
                 costs[server.name].append(cost)
         return costs, summaries
