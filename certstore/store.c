@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "certstore/store_private.h"
@@ -18,6 +19,8 @@
 #define STATES_MAP_LEN ((size_t)4 << 30)
 #define MAX_TABLES 16
 #define MAX_TRIES 20u
+#define LOCK_TRIES 5u
+#define LOCK_PAUSE_NS 2000000  // 2 ms
 #define FILE_MODE 0660
 #define FOLDER_MODE 0750
 #define FORMAT_NAME "deputy-store"
@@ -214,6 +217,35 @@ static int adopt_length(MDB_env *env, size_t map_len) {
   return rc == 0 && info.me_mapsize < map_len ? mdb_env_set_mapsize(env, map_len) : rc;
 }
 
+static int make_env(MDB_env **out, const char *path, unsigned flags, size_t map_len) {
+  MDB_env *env = NULL;
+  int rc = mdb_env_create(&env);
+  rc = rc != 0 ? rc : mdb_env_set_maxdbs(env, MAX_TABLES);
+  rc = rc != 0 ? rc : mdb_env_set_maxreaders(env, STORE_MAX_READERS);
+  rc = rc != 0 ? rc : mdb_env_set_mapsize(env, map_len);
+  rc = rc != 0 ? rc : mdb_env_open(env, path, flags, FILE_MODE);
+  rc = rc != 0 ? rc : adopt_length(env, map_len);
+  if (rc != 0) {
+    mdb_env_close(env);
+    env = NULL;
+  }
+  *out = env;
+  return rc;
+}
+
+// open_settled is make_env, again while a lock file may be nobody's: who comes first makes it,
+// and the others wait for that; if the first is killed there, they have an empty file (EINVAL)
+// or one of zeros (MDB_INVALID), and the first of them to ask again makes it.
+static int open_settled(MDB_env **out, const char *path, unsigned flags, size_t map_len) {
+  int rc = make_env(out, path, flags, map_len);
+  for (unsigned i = 0; i < LOCK_TRIES && (rc == EINVAL || rc == MDB_INVALID); i++) {
+    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_NS};
+    (void)nanosleep(&pause, NULL);
+    rc = make_env(out, path, flags, map_len);
+  }
+  return rc;
+}
+
 static enum status open_env(MDB_env **out, const struct store *store, const char *path,
                             bool is_states, struct errmsg *err) {
   enum status st = STATUS_OK;
@@ -235,12 +267,7 @@ static enum status open_env(MDB_env **out, const struct store *store, const char
   if (store->options.mode != STORE_CREATE && file.st_size == 0) {
     return store_fail(err, MDB_INVALID, path, "cannot be opened");
   }
-  rc = mdb_env_create(&env);
-  rc = rc != 0 ? rc : mdb_env_set_maxdbs(env, MAX_TABLES);
-  rc = rc != 0 ? rc : mdb_env_set_maxreaders(env, STORE_MAX_READERS);
-  rc = rc != 0 ? rc : mdb_env_set_mapsize(env, map_len);
-  rc = rc != 0 ? rc : mdb_env_open(env, path, flags, FILE_MODE);
-  rc = rc != 0 ? rc : adopt_length(env, map_len);
+  rc = open_settled(&env, path, flags, map_len);
   if (rc != 0) {
     TRY(store_fail(err, rc, path, "cannot be opened"));
   }

@@ -5,13 +5,16 @@
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -621,6 +624,71 @@ static void gives_pages_back(void **state) {
   store_reader_free(reader);
 }
 
+// --- the lock file of a process that was killed -----------------------------------------
+
+// Takes the lock file as its maker does, tells so, and makes nothing of it.
+static void be_slow_maker(const char *lock_path, int tell_fd) {
+  struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+  int fd = open(lock_path, O_RDWR | O_TRUNC | O_CLOEXEC);
+  if (fd >= 0 && fcntl(fd, F_SETLK, &all) == 0 && write(tell_fd, "", 1) == 1) {
+    for (;;) {
+      (void)pause();
+    }
+  }
+  _exit(1);
+}
+
+// is_waiting: does a process wait for a lock of a file (proc(5), /proc/locks)?
+static bool is_waiting(pid_t pid) {
+  char line[256];
+  char want[32];
+  bool found = false;
+  FILE *locks = fopen("/proc/locks", "re");
+  (void)snprintf(want, sizeof(want), " %d ", (int)pid);
+  while (locks != NULL && fgets(line, sizeof(line), locks) != NULL) {
+    found = found || (strstr(line, "->") != NULL && strstr(line, want) != NULL);
+  }
+  if (locks != NULL) {
+    (void)fclose(locks);
+  }
+  return found;
+}
+
+static void opens_when_the_maker_of_a_lock_file_was_killed(void **state) {
+  (void)state;
+  char path[512];
+  char byte = 0;
+  int told[2];
+  int status = 0;
+  store_close(store);
+  store = NULL;
+  (void)snprintf(path, sizeof(path), "%s/chains-1.mdb-lock", folder);
+  assert_int_equal(pipe2(told, O_CLOEXEC), 0);
+  const pid_t maker = fork();
+  if (maker == 0) {
+    be_slow_maker(path, told[1]);
+  }
+  assert_int_equal(read(told[0], &byte, 1), 1);
+  const pid_t opener = fork();
+  if (opener == 0) {
+    struct store *seen = NULL;
+    enum status st = store_open(&seen, folder, &(struct store_options){.mode = STORE_READ}, &err);
+    (void)fprintf(stderr, "%s", err.text);
+    store_close(seen);
+    _exit(st == STATUS_OK ? 0 : 1);
+  }
+  const int64_t until_ms = clock_monotonic_ms() + 20000;
+  while (!is_waiting(opener) && clock_monotonic_ms() < until_ms &&
+         waitpid(opener, &status, WNOHANG) == 0) {
+  }
+  assert_int_equal(kill(maker, SIGKILL), 0);
+  assert_int_equal(waitpid(maker, &status, 0), maker);
+  assert_int_equal(waitpid(opener, &status, 0), opener);
+  assert_int_equal(status, 0);
+  (void)close(told[0]);
+  (void)close(told[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_store, close_store)
 
 int main(void) {
@@ -646,6 +714,7 @@ int main(void) {
       TEST(finds_keys_by_prefix),
       TEST(must_staple_and_revoked_are_obeyed),
       TEST(gives_pages_back),
+      TEST(opens_when_the_maker_of_a_lock_file_was_killed),
   };
   return cmocka_run_group_tests(tests, fixture_begin, fixture_end);
 }
