@@ -7,7 +7,7 @@ import urllib.request
 from harness.base import need, wait_until
 from harness.servers import free_port, is_listening
 
-BULK_LEN = 1 << 28  # bytes of /bulk
+BULK_LEN = 1 << 30  # bytes of /bulk
 
 
 class Origin:
