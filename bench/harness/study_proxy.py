@@ -16,9 +16,14 @@ def user_s(process):
     return sum(stat_split(pid)[0] for pid in children(process.pid))
 
 
+def measure_ratio(s, name, ratios):
+    """What a target is held against: the median, and how sure it is. The tables have the
+    single rounds' spread."""
+    s.result.measure(name, median(ratios), *bootstrap(median, ratios))
+
+
 def against_best(s, name, costs, best, mine="deputy-dc"):
-    r = ratio(costs[mine], costs[best])
-    s.result.measure(name, r["median"], r["min"], r["max"])
+    measure_ratio(s, name, [a / b for a, b in zip(costs[mine], costs[best])])
     for server, values in costs.items():
         s.result.measure(f"{name.partition('_')[0]}.{server}", *three(values, 1e6))
 
@@ -50,6 +55,8 @@ def full(s, field):
         ["user space", f"{per:.1f}"],
         ["kernel: sockets, epoll", f"{median(costs['deputy-dc']) * 1e6 - per:.1f}"],
         ["the same handshake with BoringSSL in memory", " and ".join(f"{us:.1f}" for us in floors)]])
+    s.result.note("targets: in brackets the 95 % interval of the median of the rounds; tables: the"
+                  " smallest and the largest round.")
     s.result.note("user space and kernel are told apart by the kernel's ticks over all rounds.")
 
 
@@ -62,9 +69,9 @@ def against_local_key(s, field):
     costs, _ = field.rounds("DC and local key", servers, num=s.p["pairs"], count=s.p["full"],
                             concurrency=16)
     ratios = [a / b for a, b in zip(costs["deputy-dc"], costs["deputy-local-key"])]
-    s.result.measure("full_dc_over_local", median(ratios), *bootstrap(median, ratios))
-    s.result.note(f"DC against local key: {len(ratios)} pairs of their own, the 95 % interval of the"
-                  f" median; single pairs gave {min(ratios):.3f} to {max(ratios):.3f}.")
+    measure_ratio(s, "full_dc_over_local", ratios)
+    s.result.note(f"DC against local key: {len(ratios)} pairs of their own; single pairs gave"
+                  f" {min(ratios):.3f} to {max(ratios):.3f}.")
 
 
 def resumed(s, field):
@@ -145,7 +152,8 @@ def workers(s, field):
     field.client = client
     one, two = (costs[servers[num].name] for num in (1, 2))
     found = [2 * a / b for a, b in zip(one, two)]
-    s.result.measure("two_over_one", median(found), min(found), max(found))
+    measure_ratio(s, "two_over_one", found)
+    s.result.note(f"two workers against one: single rounds gave {min(found):.2f} to {max(found):.2f}.")
     rows = [[name, f"{median(v) * 1e6:.1f} ({min(v) * 1e6:.1f} to {max(v) * 1e6:.1f})"]
             for name, v in costs.items()]
     s.result.table("Server CPU per full handshake, both processors open to client and server",
