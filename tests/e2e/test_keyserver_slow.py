@@ -25,7 +25,8 @@ def ks(procs, pki, big_key):
     ks = KeyServer(procs, pki)
     ks.config["workers"] = 1
     ks.config["signers"] = 1
-    ks.config["limits"] = {"sign_timeout": "60s"}  # slow machines are no matter here
+    # Signer threads get what others leave, on a busy machine next to nothing.
+    ks.config["limits"] = {"sign_timeout": "5m", "drain_timeout": "5m"}
     ks.add_key("fast", "p256")
     ks.put_key("big", big_key)
     return ks
@@ -67,7 +68,7 @@ def queued(ks, lane="rsa"):
 
 def test_p256_goes_on_while_rsa_4096_queues(ks):
     ks.start()
-    with ks.connect("proxy") as quick, ks.connect("proxy") as slow:
+    with ks.connect("proxy") as quick, ks.connect("proxy", timeout=200) as slow:
         fast_ms(ks, quick, 20)
         messages, packets = slow_packets(ks, NUM_SLOW)
         slow.send(packets)
@@ -99,7 +100,7 @@ def test_a_p256_request_on_the_same_connection_overtakes(ks):
 def test_more_than_the_output_holds_are_all_answered(ks):
     """Replies that are owed count as unread ones: reading stops, and goes on."""
     # The queue is long for an instrumented build on a busy machine: nothing is late here.
-    ks.config["limits"] |= {"max_unread": "192KiB", "sign_timeout": "2m"}
+    ks.config["limits"] |= {"max_unread": "192KiB", "sign_timeout": "5m"}
     ks.start()
     with ks.connect("proxy", timeout=120) as client:
         messages, packets = slow_packets(ks, 400)
@@ -170,7 +171,7 @@ def test_what_waits_for_a_client_that_left_is_cancelled(ks):
 def test_what_waits_too_long_is_answered_busy(ks):
     ks.config["limits"] |= {"sign_timeout": "100ms"}
     ks.start()
-    with ks.connect("proxy", timeout=30) as client:
+    with ks.connect("proxy", timeout=200) as client:
         num = 220
         client.send(slow_packets(ks, num)[1])
         replies = client.receive_all(num)
@@ -183,7 +184,7 @@ def test_what_waits_too_long_is_answered_busy(ks):
 
 def test_a_reload_leaves_what_waits_alone(ks):
     ks.start()
-    with ks.connect("proxy", timeout=30) as client:
+    with ks.connect("proxy", timeout=200) as client:
         messages, packets = slow_packets(ks, NUM_SLOW)
         client.send(packets)
         wait_until(lambda: queued(ks) > 10, "signatures to queue")
@@ -196,9 +197,9 @@ def test_a_reload_leaves_what_waits_alone(ks):
 
 def test_sigterm_answers_what_waits(ks):
     ks.start()
-    with ks.connect("proxy", timeout=30) as client:
+    with ks.connect("proxy", timeout=200) as client:
         messages, packets = slow_packets(ks, NUM_SLOW)
         client.send(packets)
         wait_until(lambda: queued(ks) > 10, "signatures to queue")
-        ks.process.stop(timeout=20)
+        ks.process.stop(timeout=200)
         check_slow(ks, client.receive_all(NUM_SLOW), messages)
