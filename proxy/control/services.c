@@ -90,12 +90,7 @@ static void on_metrics(void *arg, struct http_request *request) {
   if (control->store == NULL) {
     state_file_write_metrics(control->state_file, &text);
   }
-  if (text.is_failed) {
-    http_reply_error(request, 503, "no_memory", "there is no memory for the metrics");
-  } else {
-    http_reply(request, 200, "text/plain; version=0.0.4", bytes_of(text.data, text.len));
-  }
-  metrics_text_cleanup(&text);
+  http_reply_metrics(request, &text);
 }
 
 static void put_refused(struct metrics_text *text, const char *name, const char *service,
